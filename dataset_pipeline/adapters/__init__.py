@@ -1,0 +1,1 @@
+"""The outside world: storage, files, image decoding, models, destinations. No Dagster."""

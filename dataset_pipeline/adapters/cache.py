@@ -1,0 +1,134 @@
+"""Per-item results in append-only Parquet, so that a rebuild costs what the change costs.
+
+A table of results is addressed by what was computed (``kind``) and by how (``version``: a hash of
+settings and code version); inside it a row is found by its key columns, which hold the content
+(a SHA-256, a text). Finished batches are kept when a build is stopped halfway.
+"""
+
+import hashlib
+import inspect
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+
+from dataset_pipeline.adapters.engine import Engine
+from dataset_pipeline.adapters.store import explained_os_errors, to_json
+
+Progress = Callable[[int, int], None]
+"""Called with the number of items done and the number of items to do."""
+
+_COMPACT_FROM_PARTS = 64
+_FLUSH_SECONDS = 20.0
+
+
+def settings_version(*parts: Any) -> str:
+    """Name of a table of results: a hash of everything but the content that the results depend on."""
+    return hashlib.sha256(to_json(parts).encode()).hexdigest()[:16]
+
+
+def code_version(*modules: ModuleType) -> str:
+    """Hash of the source text of modules: results made by other code are never reused."""
+    return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()[:16]
+
+
+class ResultCache:
+    """Cached results of one dataset."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def results(
+        self,
+        kind: str,
+        version: str,
+        items: pl.LazyFrame,
+        keys: Sequence[str],
+        function: Callable[[pl.DataFrame], pl.DataFrame],
+        engine: Engine,
+        *,
+        batch_rows: int = 512,
+        progress: Progress | None = None,
+    ) -> pl.LazyFrame:
+        """Results for ``items``, computing only those that are not there yet.
+
+        ``items`` holds distinct ``keys`` and whatever else ``function`` needs; ``function`` takes a
+        batch of items and returns rows that hold ``keys``. Returns one row per item that
+        ``function`` gave a row for, unsorted.
+        """
+        folder = self.folder / kind / version
+        with explained_os_errors(self.folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            known = self._read(folder, keys)
+            missing = (
+                items
+                if known is None
+                else items.join(known.select(keys), on=keys, how="anti", nulls_equal=True)
+            )
+            missing_rows = missing.collect()
+            self._compute(folder, missing_rows, function, engine, batch_rows, progress)
+            self._compact(folder, keys)
+            results = self._read(folder, keys)
+        if results is None:  # nothing to compute and nothing cached: keep the shape
+            return function(missing_rows.head(0)).lazy()
+        return results.join(items.select(keys), on=keys, how="semi", nulls_equal=True)
+
+    @staticmethod
+    def _compute(
+        folder: Path,
+        missing: pl.DataFrame,
+        function: Callable[[pl.DataFrame], pl.DataFrame],
+        engine: Engine,
+        batch_rows: int,
+        progress: Progress | None,
+    ) -> None:
+        done, pending, flushed_at = 0, list[pl.DataFrame](), time.monotonic()
+        try:
+            for result in engine.map(function, _batches(missing, batch_rows)):
+                pending.append(result)
+                done = min(done + batch_rows, missing.height)
+                if progress is not None:
+                    progress(done, missing.height)
+                if time.monotonic() - flushed_at > _FLUSH_SECONDS:
+                    _append(folder, pending)
+                    pending, flushed_at = [], time.monotonic()
+        finally:
+            _append(folder, pending)  # also when stopped: the next run continues from here
+
+    @staticmethod
+    def _read(folder: Path, keys: Sequence[str]) -> pl.LazyFrame | None:
+        parts = sorted(folder.glob("*.parquet"))
+        # Two processes may have computed the same item; either row is as good.
+        return pl.scan_parquet(parts).unique(subset=keys, keep="any") if parts else None
+
+    @staticmethod
+    def _compact(folder: Path, keys: Sequence[str]) -> None:
+        parts = sorted(folder.glob("*.parquet"))
+        if len(parts) >= _COMPACT_FROM_PARTS:
+            _append(folder, [pl.scan_parquet(parts).unique(subset=keys, keep="any").collect()])
+            for part in parts:
+                part.unlink(missing_ok=True)
+
+
+def _batches(frame: pl.DataFrame, rows: int) -> Iterator[pl.DataFrame]:
+    for start in range(0, frame.height, rows):
+        yield frame.slice(start, rows)
+
+
+def _append(folder: Path, frames: Sequence[pl.DataFrame]) -> None:
+    """Add one part; it gets its name only when it is complete."""
+    frames = [frame for frame in frames if frame.height]
+    if not frames:
+        return
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
+    os.close(handle)
+    try:
+        pl.concat(frames).write_parquet(temporary)
+        os.replace(temporary, f"{temporary.removesuffix('.partial')}.parquet")
+    finally:
+        Path(temporary).unlink(missing_ok=True)

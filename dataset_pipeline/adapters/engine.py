@@ -1,0 +1,95 @@
+"""Runs a function over batches of items in worker processes.
+
+Belongs here: processes, order of results, cancellation. Does not belong here: what is computed.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import Protocol, TypeVar
+
+from dataset_pipeline.errors import OutsideWorldError
+
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """Where per-item work runs."""
+
+    def map(self, function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
+        """``function`` of every batch, in the order of the batches. Both must be picklable."""
+        ...
+
+
+class LocalEngine:
+    """Worker processes on this machine, started once and kept until the process ends."""
+
+    def __init__(self, processes: int | None = None) -> None:
+        """``processes``: worker processes; by default one per core that this process may use."""
+        self.processes = processes or _usable_cores()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def map(self, function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
+        """See :class:`Engine`. At most two batches a worker are in flight, which bounds memory."""
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for batch in batches:
+                waiting.append(self._workers().submit(function, batch))
+                if len(waiting) >= 2 * self.processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            self.close()
+            raise OutsideWorldError(
+                "a worker process was killed",
+                hint="Most often memory ran out; run the same command again: finished batches are kept",
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the workers; the next ``map`` starts new ones."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def _workers(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+            )
+            atexit.register(self.close)
+        return self._pool
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    """One thread a worker, no Ctrl-C of its own, and no life after the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for variable in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """End this worker when the parent is gone, however it went: it must not write afterwards."""
+    connection.wait([sentinel])
+    os._exit(1)

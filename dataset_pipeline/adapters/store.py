@@ -1,0 +1,326 @@
+"""Immutable, content-named snapshots of every asset, and the record of which were audited.
+
+Layout below ``STORAGE/<dataset>/``::
+
+    snapshots/<asset>/<id>/     files of one snapshot; <id> is a hash of their names and bytes
+    state/<asset>.json          the latest snapshot, what was read to make it, its audit
+    releases/<version>/         the released archive: a snapshot that passed its audit
+    cache/                      see ``cache.py``
+    tmp/                        folders being written; never read
+
+A snapshot is written in ``tmp`` and renamed into place, so a killed process leaves nothing that a
+reader could see. Readers go through :meth:`Store.audited`, which gives a snapshot only when all of
+its blocking checks have passed. Does not belong here: what the checks are, and Dagster.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from dataset_pipeline.errors import GateError, OutsideWorldError
+
+_ID_CHARS = 16
+_NOT_CONTENT = frozenset({"provenance.json", "SHA256SUMS"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of one check of one snapshot."""
+
+    check: str
+    is_passed: bool
+    is_blocking: bool
+    summary: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one materialisation of one asset."""
+
+    asset: str
+    id: str
+    folder: Path
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """asset -> snapshot id of everything that was read, directly or through other assets."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Small JSON facts for people: row counts, removed rows by reason."""
+
+    def table(self, name: str) -> pl.LazyFrame:
+        """A Parquet table of the snapshot."""
+        return pl.scan_parquet(self.folder / f"{name}.parquet", glob=False)
+
+    def json(self, name: str) -> Any:
+        """A JSON document of the snapshot."""
+        return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+class SnapshotWriter:
+    """Files of a snapshot that is being written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts: dict[str, Any] = {}
+
+    def table(self, name: str, frame: pl.LazyFrame | pl.DataFrame) -> None:
+        """Write a table as ``<name>.parquet``, streaming where the frame is lazy."""
+        path = self.folder / f"{name}.parquet"
+        # A fixed row group size keeps the bytes the same on machines with other core counts.
+        if isinstance(frame, pl.DataFrame):
+            frame.write_parquet(path, row_group_size=65_536)
+        else:
+            frame.sink_parquet(path, row_group_size=65_536, maintain_order=True)
+
+    def json(self, name: str, document: Any) -> None:
+        """Write a JSON document as ``<name>.json``."""
+        self.file(f"{name}.json", to_json(document).encode())
+
+    def file(self, name: str, content: bytes) -> None:
+        """Write any file; ``name`` may hold folders."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def to_json(document: Any) -> str:
+    """JSON as every report is written: sorted keys, indented, UTF-8, no NaN."""
+    return json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+@contextlib.contextmanager
+def explained_os_errors(where: Path) -> Iterator[None]:
+    """Turn a full disk, a missing permission and the like into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutsideWorldError(
+            f"{error.filename or where}: {reason}",
+            hint=f"Check free space and permissions of {where}, then run the same command again: "
+            "what is finished is kept",
+        ) from error
+    except pl.exceptions.ComputeError as error:
+        # polars reports a failed write (a full disk, say) under its own exception
+        if "os error" in str(error).lower() or "no space" in str(error).lower():
+            raise OutsideWorldError(f"{where}: {str(error).splitlines()[0]}") from error
+        raise
+
+
+class Store:
+    """Snapshots and releases of one dataset."""
+
+    def __init__(self, root: str | Path, dataset: str) -> None:
+        """``root``: the storage folder, shared by all datasets; created when first written."""
+        self.folder = Path(root).absolute() / dataset
+        self.releases = self.folder / "releases"
+        self.cache = self.folder / "cache"
+
+    # -- writing ---------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self, asset: str, inputs: Mapping[str, Snapshot]) -> Iterator[SnapshotWriter]:
+        """Write a snapshot; it becomes the asset's latest when the block ends without an error.
+
+        Raises ``OutsideWorldError`` when the disk says no.
+        """
+        temporary = self._temporary(asset)
+        try:
+            with explained_os_errors(self.folder):
+                writer = SnapshotWriter(temporary)
+                yield writer
+                identity = content_id(temporary)
+                place = self.folder / "snapshots" / asset / identity
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if not place.is_dir():
+                    os.replace(temporary, place)
+                read = {**_ancestors(inputs), **{name: snapshot.id for name, snapshot in inputs.items()}}
+                previous = self._state(asset)
+                keeps_audit = previous.get("latest") == identity
+                self._save_state(
+                    asset,
+                    {
+                        "latest": identity,
+                        "inputs": read,
+                        "facts": writer.facts,
+                        "audit": previous.get("audit", {}) if keeps_audit else {},
+                        "good": previous.get("good"),
+                    },
+                )
+                self._prune(asset)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def record_audit(self, snapshot: Snapshot, verdicts: list[Verdict]) -> None:
+        """Remember the outcome of checks of a snapshot, beside those that are known already."""
+        with explained_os_errors(self.folder):
+            state = self._state(snapshot.asset)
+            if state.get("latest") != snapshot.id:
+                return  # a newer snapshot took its place while it was being checked
+            audit = {**state["audit"], **{verdict.check: asdict(verdict) for verdict in verdicts}}
+            state["audit"] = audit
+            if not any(v["is_blocking"] and not v["is_passed"] for v in audit.values()):
+                state["good"] = snapshot.id
+            self._save_state(snapshot.asset, state)
+
+    def release(self, snapshot: Snapshot, version: str) -> Path:
+        """Make an audited snapshot the release ``version``; the previous one goes when it is in place."""
+        place = self.releases / version
+        with explained_os_errors(self.folder):
+            temporary = self._temporary("release")
+            shutil.copytree(snapshot.folder, temporary, dirs_exist_ok=True, copy_function=_link_or_copy)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            old = self._temporary("replaced")
+            if place.exists():
+                os.replace(place, old)
+            os.replace(temporary, place)
+            shutil.rmtree(old, ignore_errors=True)
+        return place
+
+    def sweep(self) -> None:
+        """Delete folders that killed processes left in ``tmp``."""
+        for leftover in (self.folder / "tmp").glob("*"):
+            process = leftover.name.split("-")[0]
+            if not process.isdigit() or not _is_running(int(process)):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def latest(self, asset: str) -> Snapshot | None:
+        """The newest snapshot, audited or not; None where there is none."""
+        return self._snapshot(asset, self._state(asset).get("latest"))
+
+    def audit(self, asset: str) -> dict[str, Verdict]:
+        """Verdicts on the newest snapshot, by check."""
+        return {name: Verdict(**verdict) for name, verdict in self._state(asset).get("audit", {}).items()}
+
+    def audited(self, asset: str, blocking_checks: frozenset[str]) -> Snapshot:
+        """The newest snapshot, if every one of ``blocking_checks`` has passed on it.
+
+        Raises ``GateError`` that names the failed or missing check.
+        """
+        snapshot = self.latest(asset)
+        if snapshot is None:
+            raise GateError(f"{asset} has never been built", hint=f"Materialise {asset} first")
+        verdicts = self.audit(asset)
+        for check in sorted(blocking_checks):
+            if check not in verdicts:
+                raise GateError(
+                    f"{asset}: the check '{check}' has not run on the newest snapshot",
+                    hint=f"Materialise {asset} together with its checks, or run the check alone",
+                )
+            if not verdicts[check].is_passed:
+                raise GateError(
+                    f"{asset}: the check '{check}' failed: {verdicts[check].summary}",
+                    hint=f"Mend the data or the config, then materialise {asset} again",
+                )
+        return snapshot
+
+    # -- internals -------------------------------------------------------------------------
+
+    def _snapshot(self, asset: str, identity: str | None) -> Snapshot | None:
+        folder = self.folder / "snapshots" / asset / str(identity)
+        if identity is None or not folder.is_dir():
+            return None
+        state = self._state(asset)
+        return Snapshot(asset, identity, folder, state.get("inputs", {}), state.get("facts", {}))
+
+    def _state(self, asset: str) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads((self.folder / "state" / f"{asset}.json").read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        return state
+
+    def _save_state(self, asset: str, state: Mapping[str, Any]) -> None:
+        path = self.folder / "state" / f"{asset}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, to_json(state).encode())
+
+    def _prune(self, asset: str) -> None:
+        """Keep the newest snapshot and the newest good one; nothing refers to the others."""
+        state = self._state(asset)
+        for folder in (self.folder / "snapshots" / asset).iterdir():
+            if folder.name not in {state["latest"], state["good"]}:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _temporary(self, label: str) -> Path:
+        with explained_os_errors(self.folder):
+            parent = self.folder / "tmp"
+            parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-{label}-", dir=parent))
+
+
+def content_id(folder: Path) -> str:
+    """SHA-256 over the names and bytes of all files below ``folder``, shortened to 64 bits.
+
+    ``provenance.json`` and the list of checksums that names it tell how a release was made, not
+    what is in it, and stay out.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_CONTENT):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(bytes.fromhex(file_sha256(path)))
+    return digest.hexdigest()[:_ID_CHARS]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file so that a reader sees the old or the new content and nothing between."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _ancestors(inputs: Mapping[str, Snapshot]) -> dict[str, str]:
+    """Everything that was read to make ``inputs``; raises ``GateError`` where two of them disagree."""
+    read: dict[str, str] = {}
+    for name, snapshot in sorted(inputs.items()):
+        for ancestor, identity in snapshot.inputs.items():
+            current = inputs[ancestor].id if ancestor in inputs else read.get(ancestor, identity)
+            if current != identity:
+                raise GateError(
+                    f"{name} was made from an older version of {ancestor}",
+                    hint=f"Materialise {name} again first",
+                )
+            read[ancestor] = identity
+    return read
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    """A hard link costs no disk; a file system without them gets a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""What each call of the command line does. Parsing and printing stay in ``cli.py``."""

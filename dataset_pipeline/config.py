@@ -1,0 +1,499 @@
+"""``dataset.yaml`` as frozen models; nothing else in the package reads YAML.
+
+Belongs here: the shape, the defaults and the validation of the configuration. Does not belong
+here: looking at the data the configuration points to (``commands/check.py`` does that).
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from dataset_pipeline.errors import ConfigError
+from dataset_pipeline.tables import RESERVED_COLUMNS
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+SemanticVersion = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
+Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Base of every section: immutable, and a key that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Creator(Settings):
+    """A person or organisation that made the dataset."""
+
+    name: str
+    affiliation: str | None = None
+    orcid: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")] | None = None
+
+
+class Permission(Settings):
+    """Why this source may be redistributed, and where the proof is."""
+
+    basis: Literal["own-data", "public-licence", "owner-approval"]
+    evidence: str | None = Field(None, description="a file beside the config, or a URL")
+
+
+class Columns(Settings):
+    """Which column of a manifest means what.
+
+    ``label_source``, ``language``, ``licence`` and ``author`` take a column's name or, where no
+    column has that name, a constant.
+    """
+
+    item_id: str | None = Field(None, description="unique id; absent: the image's path, or the row's number")
+    image: str | None = Field(None, description="a column, or a template of columns such as '{image}.jpg'")
+    texts: dict[ColumnName, str] = Field(default_factory=dict, description="released name -> column")
+    label: str | None = None
+    label_source: str | None = Field(None, description="who or what gave the label: a column or a constant")
+    language: str | None = Field(None, description="BCP 47: a column or a constant; absent: detected")
+    group_keys: tuple[str, ...] = Field((), description="rows that share one of these never cross splits")
+    licence: str | None = Field(None, description="SPDX id: a column or a constant; absent: the source's")
+    author: str | None = None
+    split: str | None = Field(None, description="an existing split")
+
+    @field_validator("texts")
+    @classmethod
+    def _no_reserved_names(cls, texts: dict[str, str]) -> dict[str, str]:
+        if clash := sorted(set(texts) & RESERVED_COLUMNS):
+            raise ValueError(f"text names {clash} are reserved; choose others, such as 'title' or 'caption'")
+        return texts
+
+
+class Source(Settings):
+    """One place that raw items come from."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+    path: str | tuple[str, ...] = Field(
+        description="csv, tsv, jsonl, parquet or a folder tree, or several files"
+    )
+    image_root: str | None = Field(
+        None, description="images may lie nowhere else; absent: the manifest's folder"
+    )
+    columns: Columns = Columns()
+    encoding: str = Field("utf-8", description="of csv, tsv and jsonl files")
+    licence: str = Field(description="SPDX id of everything in this source that says nothing else")
+    author: str | None = None
+    url: str | None = Field(None, description="where the source is published")
+    permission: Permission | None = None
+    unlisted_images: Literal["report", "ignore"] = Field(
+        "report", description="files under image_root that no row names: listed as removed, or not looked at"
+    )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The source's paths, always as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class Labels(Settings):
+    """What to do with particular labels."""
+
+    drop: tuple[str, ...] = Field((), description="rows with these labels are removed")
+    unsure: tuple[str, ...] = Field((), description="removed too, but listed for review")
+    human_sources: tuple[str, ...] = Field(
+        ("human", "annotator"), description="label_source values that a person stands behind"
+    )
+    required: bool = Field(
+        True, description="a row without a label is removed, where the source has a label column"
+    )
+
+
+class CleanImages(Settings):
+    """Thresholds of the image checks. See docs/quality.md for how they were chosen."""
+
+    min_side_px: int = Field(32, ge=1)
+    max_aspect_ratio: float = Field(8.0, gt=1)
+    min_contrast: float = Field(
+        2.0, ge=0, description="standard deviation of grey values, 0-127.5; less is blank"
+    )
+    min_decodable_share: float = Field(0.5, ge=0, le=1, description="fewer decodable images stop the build")
+    max_pixels: int = Field(100_000_000, ge=1, description="more are not decoded: a decompression bomb")
+
+
+class CleanTexts(Settings):
+    """Text normalisation and its limits."""
+
+    unicode_form: Literal["NFC", "NFKC"] = "NFC"
+    min_chars: int = Field(1, ge=1)
+    max_chars: int = Field(20_000, ge=1)
+    required: bool = Field(
+        True, description="a row whose texts are all empty is removed, where there are texts"
+    )
+
+
+class Language(Settings):
+    """Language identification."""
+
+    detect: Literal["missing", "never"] = "missing"
+    min_confidence: float = Field(0.5, ge=0, le=1, description="below it the language stays 'und'")
+
+
+class Clean(Settings):
+    """The cleaning stage."""
+
+    images: CleanImages = CleanImages()
+    texts: CleanTexts = CleanTexts()
+    language: Language = Language()
+
+
+class Pii(Settings):
+    """Personal data in texts."""
+
+    enabled: bool = True
+    min_score: float = Field(0.4, ge=0, le=1)
+    ner_models: dict[str, str] = Field(
+        default_factory=dict, description="language -> spaCy model package; patterns alone elsewhere"
+    )
+    actions: dict[str, Literal["redact", "report", "drop"]] = Field(
+        default_factory=dict, description="entity -> action; an entity not named here is redacted"
+    )
+    allow: tuple[str, ...] = Field((), description="exact strings that are never personal data")
+
+
+class ImageDuplicates(Settings):
+    """Near-identical pictures: pHash candidates, verified on pixels."""
+
+    near: bool = True
+    max_hash_distance: int = Field(
+        4, ge=0, le=4, description="bits of 64 in which two pHashes of a candidate differ"
+    )
+    min_similarity: float = Field(
+        0.98, gt=0, le=1, description="correlation of the two pictures' colour thumbnails"
+    )
+    max_block_difference: float = Field(
+        16.0, gt=0, description="largest difference of any 4x4 block of the thumbnails, in grey levels of 255"
+    )
+
+
+class TextDuplicates(Settings):
+    """Near-identical texts: MinHash candidates, verified by true Jaccard."""
+
+    near: bool = True
+    shingle_chars: int = Field(4, ge=2, le=16)
+    min_jaccard: float = Field(0.85, gt=0, le=1)
+    min_chars: int = Field(24, ge=1, description="shorter texts are compared exactly only")
+    permutations: int = Field(128, ge=16, le=1024)
+
+
+class Duplicates(Settings):
+    """What a duplicate is and which one is kept."""
+
+    item: Literal["auto", "image_and_text", "image", "text", "never"] = Field(
+        "auto",
+        description="what two items must share to be one item; auto: picture and text where there are texts",
+    )
+    distinct_by: tuple[Literal["language", "label", "source"], ...] = Field(
+        ("language",), description="items that differ in one of these are never merged"
+    )
+    keep: tuple[Literal["human_label", "resolution", "text_length"], ...] = Field(
+        ("human_label", "resolution", "text_length"),
+        description="which one stays, first rule first; then the id",
+    )
+    image: ImageDuplicates = ImageDuplicates()
+    text: TextDuplicates = TextDuplicates()
+
+
+class Split(Settings):
+    """The train/validation/test split."""
+
+    ratios: dict[Name, Share] = Field(default_factory=lambda: {"train": 0.8, "validation": 0.1, "test": 0.1})
+    stratify: tuple[Literal["label", "language", "source"], ...] = ("label", "language")
+    link: tuple[Literal["group_keys", "image", "text"], ...] = Field(
+        ("group_keys", "image", "text"), description="what keeps two items in one split"
+    )
+    min_link_text_chars: int = Field(
+        1, ge=1, description="equal texts shorter than this do not link two items"
+    )
+    method: Literal["stratified", "published"] = Field(
+        "stratified", description="published: keep the sources' own split, and let the leak gate judge it"
+    )
+
+    @field_validator("ratios")
+    @classmethod
+    def _sum_to_one(cls, ratios: dict[str, float]) -> dict[str, float]:
+        if len(ratios) < 2 or abs(sum(ratios.values()) - 1) > 1e-6:
+            raise ValueError(f"needs two or more splits whose shares add up to 1, found {ratios}")
+        if not {"train", "test"} <= ratios.keys():
+            raise ValueError(f"needs a 'train' and a 'test' split, found {sorted(ratios)}")
+        return ratios
+
+
+class Statistics(Settings):
+    """The statistics stage and the HTML report."""
+
+    top_words: int = Field(30, ge=1, le=1000)
+    example_images: int = Field(48, ge=0, le=400, description="pictures shown in the report")
+
+
+class TrainClip(Settings):
+    """A small CLIP trained from scratch on the training split."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(128, ge=8)
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class ClipModel(Settings):
+    """One model: an open_clip name, a checkpoint on disk, or ``train`` for one trained here."""
+
+    name: str = Field(description="how tables call it")
+    architecture: str = Field("small", description="an open_clip architecture, or 'small', which ships here")
+    pretrained: str | None = Field(None, description="an open_clip tag or a checkpoint's path")
+    train: TrainClip | None = None
+
+    @model_validator(mode="after")
+    def _weights_from_one_place(self) -> "ClipModel":
+        if (self.pretrained is None) == (self.train is None):
+            raise ValueError("needs exactly one of 'pretrained' (a tag or a path) and 'train'")
+        return self
+
+
+def _small_clip() -> tuple[ClipModel, ...]:
+    return (ClipModel(name="small-clip", train=TrainClip()),)
+
+
+class Baselines(Settings):
+    """CLIP baselines and the trivial ones beside them."""
+
+    enabled: bool = True
+    models: tuple[ClipModel, ...] = Field(
+        default_factory=_small_clip, description="'ARCHITECTURE/TAG' strings or full entries"
+    )
+    prompts: tuple[str, ...] = Field(("a photo of a {label}",), min_length=1)
+    bootstrap_samples: int = Field(1000, ge=100)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _parse_short_form(cls, models: Any) -> Any:
+        if not isinstance(models, (list, tuple)):
+            return models
+        return [_parse_model(model) if isinstance(model, str) else model for model in models]
+
+
+def _parse_model(text: str) -> dict[str, Any]:
+    """``"small"`` or ``"ViT-B-32/laion2b_s34b_b79k"`` as a full entry."""
+    if text == "small":
+        return {"name": "small-clip", "train": {}}
+    architecture, _, pretrained = text.partition("/")
+    return {"name": text, "architecture": architecture, "pretrained": pretrained or None}
+
+
+class Release(Settings):
+    """The released files."""
+
+    max_shard_mib: int = Field(256, ge=1, le=4096)
+    rows_per_row_group: int = Field(100, ge=1, le=10_000)
+    notebook: bool = True
+
+
+class Destination(Settings):
+    """One place that a release is published to."""
+
+    kind: Literal["folder"]
+    path: str = Field(description="a local or mounted folder")
+
+
+class Documentation(Settings):
+    """What only the author knows; each goes into the card, the datasheet and Croissant."""
+
+    motivation: str | None = None
+    collection: str | None = None
+    uses: str | None = None
+    limitations: str | None = None
+    biases: str | None = None
+    social_impact: str | None = None
+    personal_information: str | None = None
+    maintenance: str | None = None
+    is_synthetic: bool = False
+
+
+class DatasetConfig(Settings):
+    """A whole ``dataset.yaml``."""
+
+    name: Name
+    version: SemanticVersion
+    title: str | None = None
+    description: str | None = None
+    licence: str = Field(description="SPDX id of the dataset")
+    date: Date | None = Field(
+        None, description="publication date; there is no default, so that builds repeat"
+    )
+    url: str | None = None
+    creators: tuple[Creator, ...] = ()
+    keywords: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ("image-classification", "zero-shot-image-classification")
+    seed: int = Field(0, ge=0)
+    sources: tuple[Source, ...] = Field(min_length=1)
+    takedowns: str | None = Field(None, description="csv: item_id, reason, date")
+    labels: Labels = Labels()
+    clean: Clean = Clean()
+    pii: Pii = Pii()
+    duplicates: Duplicates = Duplicates()
+    split: Split = Split()
+    statistics: Statistics = Statistics()
+    baselines: Baselines = Baselines()
+    release: Release = Release()
+    publish: dict[Name, Destination] = Field(default_factory=dict)
+    documentation: Documentation = Documentation()
+
+    @field_validator("sources")
+    @classmethod
+    def _unique_ids(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        ids = [source.id for source in sources]
+        if twice := sorted({i for i in ids if ids.count(i) > 1}):
+            raise ValueError(f"source ids must be unique, found twice: {twice}")
+        return sources
+
+    @property
+    def text_names(self) -> tuple[str, ...]:
+        """Names of the released text columns, in order of first mention."""
+        return tuple(dict.fromkeys(name for source in self.sources for name in source.columns.texts))
+
+    @property
+    def display_title(self) -> str:
+        """The title, or the name where there is none."""
+        return self.title or self.name
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of ``dataset.yaml``, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **DatasetConfig.model_json_schema(by_alias=True),
+        "title": "dataset.yaml",
+    }
+
+
+def load_config(path: str | Path) -> DatasetConfig:
+    """Read and validate a ``dataset.yaml``.
+
+    Raises ``ConfigError`` with the file, the line and the key of the first few faults; a key that
+    does not exist is answered with the nearest one that does.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file", hint="Write one with: dataset-pipeline init DIR --from PATH"
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, expected a dataset.yaml file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 at byte {error.start}", hint="Save the file as UTF-8."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{where}: not valid YAML: {problem}") from None
+    if not isinstance(loaded, Mapping):
+        raise ConfigError(
+            f"{path}: expected keys such as name, version, licence and sources, found no mapping"
+        )
+    try:
+        return DatasetConfig.model_validate(loaded)
+    except ValidationError as error:
+        faults = _without_echoes(error.errors())
+        lines = [_describe(fault, path, root) for fault in faults[:5]]
+        more = len(faults) - len(lines)
+        raise ConfigError("\n".join(lines) + (f"\n... and {more} more" if more > 0 else "")) from None
+
+
+def _without_echoes(faults: list[Any]) -> list[Any]:
+    """Faults without those that only repeat that something inside them is wrong.
+
+    A tuple whose one member is invalid is also reported as too short.
+    """
+    places = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if fault["type"] != "too_short"
+        or not any(place[: len(fault["loc"])] == fault["loc"] and place != fault["loc"] for place in places)
+    ]
+
+
+def _describe(fault: Any, path: Path, root: yaml.Node | None) -> str:
+    """One fault as ``file:line: key: what was found and what was expected``."""
+    location = [part for part in fault["loc"] if not (isinstance(part, str) and "[" in part)]
+    where = f"{path}:{_line(root, location)}"
+    key = ".".join(str(part) for part in location)
+    if fault["type"] == "extra_forbidden":
+        valid = _valid_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
+        remedy = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(valid)}"
+        return f"{where}: {key}: unknown key; {remedy}"
+    if fault["type"] == "missing":
+        return f"{where}: {key}: required, but missing"
+    message = re.sub(r"^(Value error|Assertion failed), ", "", fault["msg"])
+    given = fault.get("input")
+    found = (
+        f", found {given!r}" if isinstance(given, (str, int, float, bool)) and "found" not in message else ""
+    )
+    return f"{where}: {key}: {message}{found}"
+
+
+def _line(root: yaml.Node | None, location: list[Any]) -> int:
+    """Line (from 1) of the deepest node of ``location`` that the file has."""
+    node, line = root, 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _valid_keys(location: list[Any]) -> list[str]:
+    """Keys allowed in the section at ``location``."""
+    model: type[BaseModel] = DatasetConfig
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), model)
+    return sorted(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Settings classes anywhere in a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative POSIX path stays below the folder it is relative to."""
+    pure = PurePosixPath(path.replace("\\", "/"))
+    return bool(path) and "\0" not in path and not pure.is_absolute() and ".." not in pure.parts

@@ -1,0 +1,326 @@
+"""How a stage becomes a Dagster asset with gates.
+
+One mechanism for every asset: read audited snapshots, call the stage's functions, write a
+snapshot, say what happened; then run the gates on that snapshot and remember their verdicts.
+Does not belong here: which stages there are (``assets.py``) and what a gate asks (``checks.py``).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+
+from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version
+from dataset_pipeline.adapters.engine import Engine, LocalEngine
+from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict
+from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.defs import metadata
+from dataset_pipeline.errors import DatasetPipelineError
+from dataset_pipeline.stages.gates import Outcome, Severity
+
+OWNERS = ["team:dataset"]
+_LOG_EVERY_SECONDS = 5.0
+
+
+class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where snapshots, caches and releases of all datasets are."""
+
+    root: str = "storage"
+
+
+class ProgressDisplay:
+    """Receives progress and shows none of it; the command line puts one in its place that does."""
+
+    def started(self, asset: str) -> None:
+        """The work on an asset begins."""
+
+    def finished(self, asset: str, outcome: str) -> None:
+        """An asset is written; ``outcome`` says in a few words what came out."""
+
+    def checked(self, asset: str, passed: int, failed: int) -> None:
+        """So many gates of an asset passed and failed."""
+
+    def update(self, asset: str, label: str, done: int, total: int) -> None:
+        """``done`` of ``total`` units of ``label`` are finished."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A ``dataset.yaml`` and the folder its relative paths start from."""
+
+    config: DatasetConfig
+    base: Path
+
+    @property
+    def prefix(self) -> str:
+        """First part of the dataset's asset keys: its name in the characters Dagster allows."""
+        return "".join(c if c.isalnum() else "_" for c in self.config.name)
+
+    def key(self, asset: str) -> dg.AssetKey:
+        """Dagster's key of one of the dataset's assets."""
+        return dg.AssetKey([self.prefix, asset])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage's body gets: settings, audited inputs, and somewhere to write."""
+
+    dataset: Dataset
+    inputs: Mapping[str, Snapshot]
+    writer: SnapshotWriter
+    cache: ResultCache
+    engine: Engine
+    progress: Callable[[str], Progress]
+    run_id: str
+
+    @property
+    def config(self) -> DatasetConfig:
+        """The dataset's configuration."""
+        return self.dataset.config
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a gate gets: the snapshot in question, and the audited snapshots it was made from."""
+
+    dataset: Dataset
+    snapshot: Snapshot
+    inputs: Mapping[str, Snapshot]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One check of one asset. A critical one stops everything downstream."""
+
+    name: str
+    description: str
+    severity: Severity
+    judge: Callable[[Audit], Outcome]
+    remedy: str = ""
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether a failure stops what follows."""
+        return self.severity == "critical"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One asset of the main line."""
+
+    name: str
+    group: str
+    kinds: frozenset[str]
+    description: str
+    reads: tuple[str, ...]
+    body: Callable[[Work], None]
+    gates: tuple[Gate, ...]
+    modules: tuple[ModuleType, ...] = field(default=(), repr=False)
+    """Modules whose code decides the result; their text is the asset's code version."""
+    main_table: str | None = None
+    """The Parquet table that people mean when they ask how many rows the asset has."""
+    is_private: bool = False
+    """Whether texts may still hold personal data: then no sample of them is shown."""
+    promote: Callable[[Dataset, Store, Snapshot], None] | None = None
+    """Called when the snapshot has passed every blocking gate."""
+
+    @property
+    def blocking_gates(self) -> frozenset[str]:
+        """Names of the gates that must have passed before anything reads the asset."""
+        return frozenset(gate.name for gate in self.gates if gate.is_blocking)
+
+
+class Lineage:
+    """The stages of one dataset and what each of them reads."""
+
+    def __init__(self, dataset: Dataset, stages: tuple[Stage, ...]) -> None:
+        self.dataset = dataset
+        self.stages = {stage.name: stage for stage in stages}
+
+    def audited_inputs(self, store: Store, stage: Stage) -> dict[str, Snapshot]:
+        """Audited snapshots of everything ``stage`` reads.
+
+        Raises ``GateError`` where any asset upstream, near or far, has no snapshot, or has one
+        with a blocking gate that failed or has not run.
+        """
+        for name in self._upstream(stage):
+            store.audited(name, self.stages[name].blocking_gates)
+        return {name: store.audited(name, self.stages[name].blocking_gates) for name in stage.reads}
+
+    def _upstream(self, stage: Stage) -> list[str]:
+        """Every asset upstream of ``stage``, in the order of the pipeline."""
+        wanted, open_names = set[str](), list(stage.reads)
+        while open_names:
+            name = open_names.pop()
+            if name not in wanted:
+                wanted.add(name)
+                open_names.extend(self.stages[name].reads)
+        return [name for name in self.stages if name in wanted]
+
+    def definitions(
+        self, engine: Engine | None = None
+    ) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+        """Every stage as an asset, and its gates as asset checks."""
+        engine = engine or LocalEngine()
+        made: list[dg.AssetsDefinition | dg.AssetChecksDefinition] = []
+        for stage in self.stages.values():
+            made.append(self._asset(stage, engine))
+            if stage.gates:
+                made.append(self._checks(stage))
+        return made
+
+    def _asset(self, stage: Stage, engine: Engine) -> dg.AssetsDefinition:
+        dataset, config = self.dataset, self.dataset.config
+        sources = [dataset.key(f"source_{source.id}") for source in config.sources] if not stage.reads else []
+
+        @dg.asset(
+            key=dataset.key(stage.name),
+            deps=[*sources, *(dataset.key(name) for name in stage.reads)],
+            group_name=stage.group,
+            kinds=set(stage.kinds),
+            owners=OWNERS,
+            description=stage.description,
+            code_version=code_version(*stage.modules),
+            required_resource_keys={"storage", "display"},
+        )
+        def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+            store = Store(context.resources.storage.root, config.name)
+            store.sweep()
+            display: ProgressDisplay = context.resources.display
+            display.started(stage.name)
+            with explained():
+                inputs = self.audited_inputs(store, stage)
+                with store.writing(stage.name, inputs) as writer:
+                    stage.body(
+                        Work(
+                            dataset=dataset,
+                            inputs=inputs,
+                            writer=writer,
+                            cache=ResultCache(store.cache),
+                            engine=engine,
+                            progress=_progress(context, stage.name),
+                            run_id=context.run.run_id,
+                        )
+                    )
+            snapshot = store.latest(stage.name)
+            if snapshot is None:
+                raise RuntimeError(f"{stage.name} was written but cannot be read back from {store.folder}")
+            if not stage.blocking_gates and stage.promote is not None:
+                stage.promote(dataset, store, snapshot)
+            shown = metadata.of_snapshot(snapshot, stage.main_table, is_private=stage.is_private)
+            display.finished(stage.name, metadata.outcome_line(shown))
+            return dg.MaterializeResult(data_version=dg.DataVersion(snapshot.id), metadata=shown)
+
+        return materialise
+
+    def _checks(self, stage: Stage) -> dg.AssetChecksDefinition:
+        dataset, config = self.dataset, self.dataset.config
+        gates = {gate.name: gate for gate in stage.gates}
+        key = dataset.key(stage.name)
+
+        @dg.multi_asset_check(
+            name=f"{dataset.prefix}__{stage.name}__gates",
+            specs=[
+                dg.AssetCheckSpec(
+                    gate.name,
+                    asset=key,
+                    description=gate.description,
+                    blocking=gate.is_blocking,
+                    metadata={"severity": gate.severity},
+                )
+                for gate in stage.gates
+            ],
+            can_subset=True,
+            required_resource_keys={"storage", "display"},
+        )
+        def audit(context: dg.AssetCheckExecutionContext) -> Any:
+            store = Store(context.resources.storage.root, config.name)
+            snapshot = store.latest(stage.name)
+            if snapshot is None:
+                raise DatasetPipelineError(
+                    f"{stage.name} has never been built", hint=f"Materialise {stage.name} first"
+                )
+            with explained():
+                inputs = self.audited_inputs(store, stage)
+                selected = sorted(check_key.name for check_key in context.selected_asset_check_keys)
+                outcomes = {
+                    name: gates[name].judge(Audit(dataset=dataset, snapshot=snapshot, inputs=inputs))
+                    for name in gates
+                    if name in selected
+                }
+                store.record_audit(
+                    snapshot,
+                    [
+                        Verdict(name, outcome.is_passed, gates[name].is_blocking, outcome.summary)
+                        for name, outcome in outcomes.items()
+                    ],
+                )
+                audited = store.audit(stage.name)
+                if stage.promote is not None and all(
+                    name in audited and audited[name].is_passed for name in stage.blocking_gates
+                ):
+                    stage.promote(dataset, store, snapshot)
+            passed = sum(outcome.is_passed for outcome in outcomes.values())
+            context.resources.display.checked(stage.name, passed, len(outcomes) - passed)
+            for name, outcome in outcomes.items():
+                gate = gates[name]
+                if not outcome.is_passed:
+                    context.log.warning(f"{stage.name}: {name} failed: {outcome.summary}")
+                yield dg.AssetCheckResult(
+                    asset_key=key,
+                    check_name=name,
+                    passed=outcome.is_passed,
+                    severity=dg.AssetCheckSeverity.ERROR if gate.is_blocking else dg.AssetCheckSeverity.WARN,
+                    description=outcome.summary,
+                    metadata=metadata.of_outcome(outcome, snapshot.id, gate.remedy),
+                )
+
+        return audit
+
+
+class explained:  # noqa: N801 - reads as a verb in a with statement
+    """Ends the step with one clear line where the fault is the user's or the world's, not ours.
+
+    Dagster shows the message above the stack; the command line shows the message alone.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, DatasetPipelineError):
+            raise dg.Failure(
+                description=str(error),
+                metadata={"exit_status": error.exit_status, "kind": type(error).__name__},
+                allow_retries=False,
+            ) from error
+
+
+def _progress(context: dg.AssetExecutionContext, asset: str) -> Callable[[str], Progress]:
+    """Progress to the display at every step, and to the run's log every few seconds.
+
+    The UI draws no progress bars, so a log line says how many, how fast and how much longer.
+    """
+    display: ProgressDisplay = context.resources.display
+
+    def labelled(label: str) -> Progress:
+        started_at = time.monotonic()
+        logged_at = started_at
+
+        def report(done: int, total: int) -> None:
+            nonlocal logged_at
+            display.update(asset, label, done, total)
+            now = time.monotonic()
+            if now - logged_at >= _LOG_EVERY_SECONDS and done:
+                logged_at = now
+                rate = done / (now - started_at)
+                left = (total - done) / rate if rate else 0.0
+                context.log.info(f"{label}: {done:,} of {total:,}, {rate:,.0f}/s, {left:,.0f} s left")
+
+        return report
+
+    return labelled

@@ -1,0 +1,148 @@
+"""Quality gates of our own, beside the Great Expectations suites in ``expectations/``.
+
+Belongs here: functions from tables to an :class:`Outcome`. Does not belong here: what a column's
+values must look like (a suite says that as data), and what happens when a gate fails.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import polars as pl
+
+from dataset_pipeline.tables import REASONS
+
+Severity = Literal["critical", "warning", "info"]
+
+EXAMPLE_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a gate found: one line for people, the numbers behind it and a few example rows."""
+
+    is_passed: bool
+    summary: str
+    numbers: Mapping[str, float | int | str] = field(default_factory=dict)
+    examples: pl.DataFrame | None = None
+
+
+def redacted(examples: pl.DataFrame, public_columns: frozenset[str] | set[str]) -> pl.DataFrame:
+    """The first rows, with every value of a column outside ``public_columns`` masked.
+
+    A masked value keeps its length and the shape of letters (``x``) and digits (``9``), so that a
+    fault can be recognised without showing what was written.
+    """
+    return examples.head(EXAMPLE_ROWS).with_columns(
+        pl.col(name)
+        .cast(pl.String, strict=False)
+        .str.slice(0, 60)
+        .str.replace_all(r"\p{L}", "x")
+        .str.replace_all(r"\p{N}", "9")
+        for name in examples.columns
+        if name not in public_columns
+    )
+
+
+def rows_conserved(before: pl.LazyFrame, kept: pl.LazyFrame, removed: pl.LazyFrame) -> Outcome:
+    """Every item that came in is kept or removed, never both and never neither."""
+    counts = pl.concat(
+        [
+            before.select("item_id", before=1, kept=0, removed=0),
+            kept.select("item_id", before=0, kept=1, removed=0),
+            removed.select("item_id", before=0, kept=0, removed=1),
+        ]
+    )
+    per_item = counts.group_by("item_id").agg(pl.col("before", "kept", "removed").sum())
+    sums = per_item.select(pl.col("before", "kept", "removed").sum()).collect().row(0, named=True)
+    wrong = per_item.filter((pl.col("before") != 1) | (pl.col("kept") + pl.col("removed") != 1))
+    wrong_rows = wrong.sort("item_id").head(EXAMPLE_ROWS).collect()
+    numbers = {f"{name}_rows": int(value) for name, value in sums.items()}
+    is_passed = wrong_rows.height == 0
+    return Outcome(
+        is_passed,
+        f"{numbers['before_rows']:,} items in = {numbers['kept_rows']:,} kept + {numbers['removed_rows']:,} removed"
+        if is_passed
+        else f"{numbers['before_rows']:,} items in, but {numbers['kept_rows']:,} kept and "
+        f"{numbers['removed_rows']:,} removed; first wrong ids: {wrong_rows['item_id'].to_list()}",
+        numbers,
+        None if is_passed else wrong_rows,
+    )
+
+
+def reasons_known(removed: pl.LazyFrame) -> Outcome:
+    """Every removed row carries one of the documented reasons."""
+    unknown = removed.filter(~pl.col("reason").is_in(list(REASONS)) | pl.col("reason").is_null())
+    rows = unknown.select("item_id", "stage", "reason").head(EXAMPLE_ROWS).collect()
+    return Outcome(
+        rows.height == 0,
+        "every removed row has a documented reason"
+        if rows.height == 0
+        else f"undocumented reasons: {rows['reason'].unique().sort().to_list()}",
+        examples=rows if rows.height else None,
+    )
+
+
+def share_at_least(part: int, whole: int, minimum: float, what: str) -> Outcome:
+    """``part`` of ``whole`` reaches ``minimum`` (a share of 1); nothing at all never does."""
+    share = part / whole if whole else 0.0
+    return Outcome(
+        whole > 0 and share >= minimum,
+        f"{part:,} of {whole:,} {what} ({share:.1%}); at least {minimum:.0%} expected",
+        {"part": part, "whole": whole, "share": round(share, 6), "minimum": minimum},
+    )
+
+
+def not_empty(items: pl.LazyFrame, removed: pl.LazyFrame) -> Outcome:
+    """At least one item is left; if not, say why the others went."""
+    rows = int(items.select(pl.len()).collect().item())
+    if rows:
+        return Outcome(True, f"{rows:,} items left", {"rows": rows})
+    reasons = (
+        removed.group_by("reason").len().sort("len", "reason", descending=[True, False]).head(5).collect()
+    )
+    why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.iter_rows())
+    return Outcome(
+        False, f"no item is left after cleaning; removed: {why or 'nothing: the sources are empty'}"
+    )
+
+
+def no_leak(report: Mapping[str, Any]) -> Outcome:
+    """No verified pair and no group key crosses splits."""
+    pairs = int(report["cross_split_pairs"])
+    by_kind = {kind: int(count) for kind, count in report["by_kind"].items()}
+    found = ", ".join(f"{kind} {count:,}" for kind, count in sorted(by_kind.items()) if count)
+    return Outcome(
+        pairs == 0,
+        f"0 pairs cross splits; a random split would have leaked {int(report['random_split_pairs']):,}"
+        if pairs == 0
+        else f"{pairs:,} pairs cross splits ({found})",
+        {"cross_split_pairs": pairs, "random_split_pairs": int(report["random_split_pairs"]), **by_kind},
+    )
+
+
+def licence_present(items: pl.LazyFrame) -> Outcome:
+    """Every item has a licence."""
+    missing = (
+        items.filter(pl.col("licence").is_null()).select("item_id", "source").head(EXAMPLE_ROWS).collect()
+    )
+    total = int(items.filter(pl.col("licence").is_null()).select(pl.len()).collect().item())
+    return Outcome(
+        total == 0,
+        "every item has a licence" if total == 0 else f"{total:,} items have no licence",
+        {"rows_without_licence": total},
+        missing if total else None,
+    )
+
+
+def licences_compatible(report: Mapping[str, Any]) -> Outcome:
+    """No item's licence forbids releasing it under the dataset's licence."""
+    incompatible = report["incompatible_items"]
+    count = int(incompatible["count"]) if isinstance(incompatible, Mapping) else len(incompatible)
+    return Outcome(
+        count == 0,
+        f"every item's licence allows a release under {report['dataset_licence']}"
+        if count == 0
+        else f"{count:,} items have a licence that does not allow a release under {report['dataset_licence']}",
+        {"incompatible_items": count},
+    )

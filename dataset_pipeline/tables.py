@@ -1,0 +1,167 @@
+"""The tables that cross a stage, and the closed list of reasons for which an item is removed.
+
+Belongs here: names, types and meanings of columns. Does not belong here: computing them.
+Per-item tables are Parquet files read as polars ``LazyFrame``; one column per text (named in
+``dataset.yaml``) is added where a comment says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import polars as pl
+
+Schema = Mapping[str, pl.DataType]
+
+THUMBNAIL_SIDE_PX: Final = 32
+"""Thumbnails are THUMBNAIL_SIDE_PX x THUMBNAIL_SIDE_PX x 3 bytes of sRGB, rows first."""
+
+RAW_ITEMS: Final[Schema] = {
+    "item_id": pl.String(),
+    "source": pl.String(),
+    "image_ref": pl.String(),  # "<source id>/<path or row>", joins IMAGES; null: the row names none
+    "label": pl.String(),
+    "label_source": pl.String(),
+    "language": pl.String(),  # BCP 47 as declared; null: to be detected
+    "licence": pl.String(),
+    "author": pl.String(),
+    "group_keys": pl.List(pl.String()),  # "column=value", nulls left out
+    "published_split": pl.String(),
+    "problem": pl.String(),  # reason code found while reading, or null
+    "problem_detail": pl.String(),
+}  # + one String column per text
+"""One row per row of a manifest, and one per image file that no row names."""
+
+IMAGES: Final[Schema] = {
+    "image_ref": pl.String(),
+    "location": pl.String(),  # where the bytes are; meaningful to adapters.sources alone
+    "problem": pl.String(),  # reason code, or null for a picture that decodes
+    "problem_detail": pl.String(),
+    "sha256": pl.String(),  # of the file's bytes
+    "size_bytes": pl.Int64(),
+    "format": pl.String(),  # "JPEG", "PNG", ...
+    "width_px": pl.Int32(),  # after EXIF orientation
+    "height_px": pl.Int32(),
+    "mode": pl.String(),  # Pillow's: "RGB", "P", "CMYK", ...
+    "frames": pl.Int32(),
+    "exif_orientation": pl.Int32(),  # 1-8; 1 where absent
+    "has_exif": pl.Boolean(),
+    "has_gps": pl.Boolean(),
+    "has_alpha": pl.Boolean(),
+    "pixel_hash": pl.String(),  # SHA-256 of size and oriented sRGB(A) pixels
+    "phash": pl.UInt64(),  # DCT hash of 8x8 low frequencies, of luminance
+    "dhash": pl.UInt64(),  # signs of horizontal gradients of a 9x8 luminance grid
+    "brightness": pl.Float32(),  # mean luminance, 0-255
+    "contrast": pl.Float32(),  # standard deviation of luminance, 0-127.5
+    "entropy_bits": pl.Float32(),  # of the luminance histogram, 0-8
+    "sharpness": pl.Float32(),  # variance of the Laplacian of luminance
+    "thumbnail": pl.Binary(),  # see THUMBNAIL_SIDE_PX
+}
+"""One row per image reference: everything later stages need to know of the pixels."""
+
+TEXTS: Final[Schema] = {
+    "text": pl.String(),  # as it came
+    "declared_language": pl.String(),  # null: none declared
+    "cleaned": pl.String(),  # normalised and redacted: what is released
+    "changes": pl.List(pl.String()),  # names of the rules that changed something
+    "language": pl.String(),  # declared, or identified, or "und"
+    "language_confidence": pl.Float32(),  # null where declared
+    "findings": pl.List(
+        pl.Struct({"entity": pl.String(), "start": pl.Int32(), "end": pl.Int32(), "score": pl.Float32()})
+    ),  # personal data; offsets in characters of the normalised text; never the value itself
+}
+"""One row per distinct (text, declared_language)."""
+
+ITEMS: Final[Schema] = {
+    "item_id": pl.String(),
+    "source": pl.String(),
+    "image_ref": pl.String(),
+    "image_sha256": pl.String(),  # of the source's bytes; null where the dataset has no images
+    "label": pl.String(),
+    "label_source": pl.String(),
+    "language": pl.String(),
+    "licence": pl.String(),
+    "author": pl.String(),
+    "group_keys": pl.List(pl.String()),
+    "published_split": pl.String(),
+}  # + one String column per text
+"""An item that is still in, from cleaning on."""
+
+DEDUPLICATED: Final[Schema] = {**ITEMS, "duplicate_group": pl.String()}
+SPLIT_ITEMS: Final[Schema] = {**DEDUPLICATED, "leak_group": pl.String(), "split": pl.String()}
+
+RELEASED_ITEMS: Final[Sequence[str]] = (
+    "item_id",
+    "split",
+    "label",
+    "label_source",
+    "language",
+    "source",
+    "licence",
+    "author",
+    "image_sha256",
+    "duplicate_group",
+    "leak_group",
+)  # + one column per text; all of them String
+"""Columns of a released item, in order: of metadata/items.parquet, and after ``image`` of the shards."""
+
+REMOVED: Final[Schema] = {
+    "item_id": pl.String(),
+    "stage": pl.String(),
+    "reason": pl.String(),
+    "detail": pl.String(),
+    "kept_item_id": pl.String(),  # the item it duplicates, else null
+}
+"""One row per raw item that is not released."""
+
+PAIRS: Final[Schema] = {
+    "item_id": pl.String(),  # the smaller id
+    "other_item_id": pl.String(),
+    "kind": pl.String(),
+    "score": pl.Float64(),  # 1.0 for exact kinds, else the verification's score
+}
+"""Verified duplicate pairs. Exact kinds are stars: every member paired with the group's first id."""
+
+PAIR_KINDS: Final[Mapping[str, str]] = {
+    "same_bytes": "the image files are identical",
+    "same_pixels": "the decoded pictures are identical",
+    "near_image": "the pictures are nearly identical: pHash candidate, verified on pixels",
+    "same_text": "all texts are identical after normalisation, letter case and spacing apart",
+    "near_text": "the texts are nearly identical: MinHash candidate, verified by Jaccard similarity",
+}
+
+REASONS: Final[Mapping[str, str]] = {
+    "image_path_outside_root": "the row's image path leaves the source's image root",
+    "image_not_named": "the row names no image, and the source has images",
+    "image_missing": "the row names an image file that is not there",
+    "image_without_row": "an image file that no row names",
+    "image_empty": "the image file has no bytes",
+    "image_undecodable": "the image file is not a picture that can be decoded",
+    "image_truncated": "the image file ends before the picture does",
+    "image_too_large": "the picture has more pixels than may be decoded",
+    "image_too_small": "the picture's shorter side is under clean.images.min_side_px",
+    "image_extreme_aspect": "the picture's sides differ by more than clean.images.max_aspect_ratio",
+    "image_blank": "the picture's contrast is under clean.images.min_contrast",
+    "text_empty": "all texts of the row are empty after cleaning",
+    "text_too_short": "every text of the row is shorter than clean.texts.min_chars",
+    "text_too_long": "a text of the row is longer than clean.texts.max_chars",
+    "personal_data": "a text holds personal data whose action is 'drop'",
+    "label_missing": "the row has no label",
+    "label_dropped": "the row's label is listed in labels.drop",
+    "label_unsure": "the row's label is listed in labels.unsure: for review",
+    "taken_down": "the item is listed in the takedowns file",
+    "duplicate": "the item duplicates the item in kept_item_id",
+}
+"""Closed list: every removed row carries one of these."""
+
+STAGES: Final[Sequence[str]] = ("raw", "clean", "duplicates")
+"""Stages that may remove items."""
+
+RESERVED_COLUMNS: Final = frozenset(
+    {*RAW_ITEMS, *ITEMS, *SPLIT_ITEMS, *IMAGES, "image", "stage", "reason", "detail", "kept_item_id"}
+)
+"""Names a text column may not have."""
+
+
+def empty(schema: Schema) -> pl.DataFrame:
+    """A table of that schema without rows."""
+    return pl.DataFrame(schema=dict(schema))

@@ -1,0 +1,96 @@
+"""Per-item results are computed once, and an interrupted computation continues."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from dataset_pipeline.adapters.cache import ResultCache, settings_version
+from dataset_pipeline.adapters.engine import LocalEngine
+
+
+class HereEngine:
+    """Runs batches in this process and counts rows."""
+
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.rows = 0
+        self.fail_after = fail_after
+
+    def map(self, function: Callable[[Any], Any], batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            if self.fail_after is not None and self.rows >= self.fail_after:
+                raise KeyboardInterrupt
+            self.rows += batch.height
+            yield function(batch)
+
+
+def square(batch: pl.DataFrame) -> pl.DataFrame:
+    return batch.select("key", square=pl.col("key") ** 2)
+
+
+def results(folder: Path, keys: list[int | None], engine: Any, version: str = "v") -> dict[Any, Any]:
+    frame = ResultCache(folder).results(
+        "squares",
+        version,
+        pl.LazyFrame({"key": keys}, schema={"key": pl.Int64}),
+        ["key"],
+        square,
+        engine,
+        batch_rows=2,
+    )
+    return dict(frame.collect().iter_rows())
+
+
+def test_only_what_is_new_is_computed(tmp_path: Path) -> None:
+    engine = HereEngine()
+    assert results(tmp_path, [1, 2, 3], engine) == {1: 1, 2: 4, 3: 9}
+    assert results(tmp_path, [1, 2, 3], engine) == {1: 1, 2: 4, 3: 9}
+    assert engine.rows == 3
+    assert results(tmp_path, [3, 4], engine) == {3: 9, 4: 16}
+    assert engine.rows == 4
+
+
+def test_other_settings_are_another_table(tmp_path: Path) -> None:
+    engine = HereEngine()
+    results(tmp_path, [1], engine, settings_version({"limit": 1}))
+    results(tmp_path, [1], engine, settings_version({"limit": 2}))
+    assert engine.rows == 2
+
+
+def test_null_is_a_key_like_any_other(tmp_path: Path) -> None:
+    """A text without a declared language has a null in its key: it must not be computed anew."""
+    engine = HereEngine()
+    for _ in range(2):
+        assert results(tmp_path, [1, None], engine) == {1: 1, None: None}
+    assert engine.rows == 2
+
+
+def test_an_interrupted_computation_continues(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        results(tmp_path, [1, 2, 3, 4, 5], HereEngine(fail_after=4))
+    engine = HereEngine()
+    assert len(results(tmp_path, [1, 2, 3, 4, 5], engine)) == 5
+    assert engine.rows == 1
+
+
+def test_nothing_to_do_keeps_the_shape(tmp_path: Path) -> None:
+    assert results(tmp_path, [], HereEngine()) == {}
+
+
+def test_parts_are_compacted(tmp_path: Path) -> None:
+    for key in range(70):
+        results(tmp_path, [key], HereEngine())
+    assert len(list((tmp_path / "squares" / "v").iterdir())) < 64
+    engine = HereEngine()
+    assert len(results(tmp_path, list(range(70)), engine)) == 70
+    assert engine.rows == 0
+
+
+def test_worker_processes_give_results_in_order() -> None:
+    engine = LocalEngine(2)
+    try:
+        assert list(engine.map(abs, range(-20, 0))) == list(range(20, 0, -1))
+    finally:
+        engine.close()

@@ -1,0 +1,62 @@
+"""Every gate of our own is seen passing and failing."""
+
+import polars as pl
+
+from dataset_pipeline.stages import gates
+from dataset_pipeline.tables import REMOVED
+
+
+def ids(*names: str) -> pl.LazyFrame:
+    return pl.LazyFrame({"item_id": list(names)}, schema={"item_id": pl.String})
+
+
+def removed(**reasons: str) -> pl.LazyFrame:
+    rows = [{"item_id": name, "stage": "clean", "reason": reason} for name, reason in reasons.items()]
+    return pl.LazyFrame(rows, schema=dict(REMOVED))
+
+
+def test_rows_conserved() -> None:
+    assert gates.rows_conserved(ids("a", "b"), ids("a"), removed(b="image_blank")).is_passed
+    lost = gates.rows_conserved(ids("a", "b"), ids("a"), removed())
+    assert not lost.is_passed
+    assert "['b']" in lost.summary
+    assert not gates.rows_conserved(ids("a"), ids("a"), removed(a="image_blank")).is_passed  # in both
+    assert not gates.rows_conserved(ids("a"), ids("a", "x"), removed()).is_passed  # from nowhere
+    assert not gates.rows_conserved(ids("a", "a"), ids("a"), removed()).is_passed  # twice
+
+
+def test_reasons_known() -> None:
+    assert gates.reasons_known(removed(a="image_blank")).is_passed
+    assert not gates.reasons_known(removed(a="because")).is_passed
+
+
+def test_share_at_least() -> None:
+    assert gates.share_at_least(5, 10, 0.5, "pictures decode").is_passed
+    assert not gates.share_at_least(4, 10, 0.5, "pictures decode").is_passed
+    assert not gates.share_at_least(0, 0, 0.0, "pictures decode").is_passed
+
+
+def test_not_empty_says_why_everything_went() -> None:
+    assert gates.not_empty(ids("a"), removed()).is_passed
+    outcome = gates.not_empty(ids(), removed(a="image_blank", b="image_blank"))
+    assert not outcome.is_passed
+    assert "image_blank 2" in outcome.summary
+
+
+def test_no_leak() -> None:
+    report = {"cross_split_pairs": 0, "random_split_pairs": 12, "by_kind": {"same_pixels": 0}}
+    assert gates.no_leak(report).is_passed
+    outcome = gates.no_leak({**report, "cross_split_pairs": 2, "by_kind": {"same_pixels": 2}})
+    assert not outcome.is_passed
+    assert "same_pixels 2" in outcome.summary
+
+
+def test_licence_present() -> None:
+    items = pl.LazyFrame({"item_id": ["a", "b"], "source": ["s", "s"], "licence": ["MIT", None]})
+    assert not gates.licence_present(items).is_passed
+    assert gates.licence_present(items.head(1)).is_passed
+
+
+def test_examples_are_masked_outside_public_columns() -> None:
+    shown = gates.redacted(pl.DataFrame({"item_id": ["a1"], "title": ["Ada 12, é"]}), {"item_id"})
+    assert shown.to_dicts() == [{"item_id": "a1", "title": "xxx 99, x"}]

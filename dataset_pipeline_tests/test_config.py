@@ -1,0 +1,112 @@
+"""dataset.yaml: what is accepted, and how a mistake is answered."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dataset_pipeline.config import DatasetConfig, is_inside, json_schema, load_config
+from dataset_pipeline.errors import ConfigError
+
+MINIMAL = """\
+name: clothing
+version: 1.0.0
+licence: CC0-1.0
+sources:
+  - id: photos
+    path: images.csv
+    licence: CC0-1.0
+"""
+
+
+def load(tmp_path: Path, text: str) -> DatasetConfig:
+    path = tmp_path / "dataset.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_every_key_but_five_has_a_default(tmp_path: Path) -> None:
+    config = load(tmp_path, MINIMAL)
+    assert config.sources[0].paths == ("images.csv",)
+    assert config.split.ratios == {"train": 0.8, "validation": 0.1, "test": 0.1}
+    assert config.baselines.models[0].train is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "expected"),
+    [
+        ("licence: CC0-1.0\nsources", "", "licence: required, but missing"),
+        ("splits: {}\n", 8, "splits: unknown key; did you mean 'split'?"),
+        ("labels:\n  dropp: [Skip]\n", 9, "labels.dropp: unknown key; did you mean 'drop'?"),
+        (
+            "clean: {images: {min_sid_px: 3}}\n",
+            8,
+            "clean.images.min_sid_px: unknown key; did you mean 'min_side_px'?",
+        ),
+        ("split: {ratios: {train: 0.5, test: 0.2}}\n", 8, "add up to 1"),
+        ("split: {ratios: {dev: 0.5, test: 0.5}}\n", 8, "needs a 'train' and a 'test' split"),
+        ("seed: minus\n", 8, "seed: Input should be a valid integer"),
+        ("baselines: {models: [{name: x}]}\n", 8, "exactly one of 'pretrained'"),
+    ],
+)
+def test_a_mistake_names_the_line_the_key_and_the_remedy(
+    tmp_path: Path, change: str, line: int | str, expected: str
+) -> None:
+    text = MINIMAL.replace("licence: CC0-1.0\nsources", "sources") if line == "" else MINIMAL + change
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert expected in str(caught.value)
+    assert f"dataset.yaml:{line}" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_mistake_inside_a_source_is_the_only_thing_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, MINIMAL + "    colums: {}\n")
+    assert str(caught.value).endswith(
+        "dataset.yaml:8: sources.0.colums: unknown key; did you mean 'columns'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("name: [", "not valid YAML"), ("- a\n", "found no mapping"), ("", "found no mapping")],
+)
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        load(tmp_path, text)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config(tmp_path)
+
+
+def test_text_names_may_not_hide_columns_of_the_release(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="reserved"):
+        load(tmp_path, MINIMAL + "    columns: {texts: {label: name}}\n")
+
+
+def test_models_by_name(tmp_path: Path) -> None:
+    config = load(tmp_path, MINIMAL + "baselines: {models: [small, ViT-B-32/laion2b_s34b_b79k]}\n")
+    assert [(m.architecture, m.pretrained) for m in config.baselines.models] == [
+        ("small", None),
+        ("ViT-B-32", "laion2b_s34b_b79k"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a/b.jpg", True), ("../b.jpg", False), ("a/../../b", False), ("/etc/passwd", False), ("", False),
+     ("a\\..\\..\\b", False), ("a\0b", False), ("..jpg", True)],
+)  # fmt: skip
+def test_paths_stay_inside(path: str, expected: bool) -> None:
+    assert is_inside(path) is expected
+
+
+def test_schema_is_json_and_knows_every_section() -> None:
+    schema = json.loads(json.dumps(json_schema()))
+    assert set(DatasetConfig.model_fields) == set(schema["properties"])
+    assert set(schema["required"]) == {"name", "version", "licence", "sources"}
