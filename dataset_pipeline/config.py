@@ -497,3 +497,8 @@ def is_inside(path: str) -> bool:
     """Whether a relative POSIX path stays below the folder it is relative to."""
     pure = PurePosixPath(path.replace("\\", "/"))
     return bool(path) and "\0" not in path and not pure.is_absolute() and ".." not in pure.parts
+
+
+def template_columns(template: str) -> list[str]:
+    """Columns that a template such as ``"{folder}/{id}.jpg"`` names, in order; none: no template."""
+    return re.findall(r"\{([^{}]+)\}", template)

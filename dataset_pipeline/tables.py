@@ -15,6 +15,9 @@ Schema = Mapping[str, pl.DataType]
 THUMBNAIL_SIDE_PX: Final = 32
 """Thumbnails are THUMBNAIL_SIDE_PX x THUMBNAIL_SIDE_PX x 3 bytes of sRGB, rows first."""
 
+IMAGE_BYTES_ROW: Final = "__image_row"
+"""Column that a reader of Parquet files with image bytes adds: ``#<file number>:<row number>``."""
+
 RAW_ITEMS: Final[Schema] = {
     "item_id": pl.String(),
     "source": pl.String(),

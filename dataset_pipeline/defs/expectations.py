@@ -64,7 +64,7 @@ def _judge(audit: Audit, *, expectation_type: str, kwargs: dict[str, Any], table
     if absent := sorted(set(columns) - set(names)):
         return Outcome(False, f"expected columns {absent} in table '{table}', found {names}")
     ids = [name for name in names if name in {"item_id", "image_ref"}][:1]
-    data = frame.select(dict.fromkeys([*ids, *columns])).collect()
+    data = frame.select(*dict.fromkeys([*ids, *columns])).collect()
     result = _validate(data, expectation_type, kwargs, ids)
     numbers = {
         key: result["result"][key]

@@ -5,6 +5,7 @@ and guarded by the suites in ``expectations/``.
 """
 
 import functools
+import warnings
 from typing import Any
 
 import polars as pl
@@ -18,7 +19,10 @@ _SHARE = {"min_value": 0, "max_value": 1}
 @functools.cache
 def frame_types() -> dict[str, Any]:
     """The types by table name; dagster-pandas is imported with the first one that is needed."""
+    import dagster as dg
     from dagster_pandas import PandasColumn, create_dagster_pandas_dataframe_type
+
+    warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*(PandasColumn|pandas_dataframe)")
 
     return {
         "split_summary": create_dagster_pandas_dataframe_type(
@@ -51,7 +55,7 @@ def frame_types() -> dict[str, Any]:
                 PandasColumn.float_column("top1", **_SHARE, non_nullable=True),
                 PandasColumn.float_column("top1_low", **_SHARE, non_nullable=True),
                 PandasColumn.float_column("top1_high", **_SHARE, non_nullable=True),
-                PandasColumn.float_column("top5", **_SHARE),
+                PandasColumn.float_column("top5", **_SHARE, ignore_missing_vals=True),
                 PandasColumn.float_column("macro_f1", **_SHARE, non_nullable=True),
                 PandasColumn.integer_column("n_test", min_value=1, non_nullable=True),
             ],

@@ -1,0 +1,375 @@
+"""Reads what users have: csv, tsv, jsonl and Parquet manifests, folder trees, and image files.
+
+Belongs here: files, encodings, paths that must not leave their root, and fingerprints. Does not
+belong here: what a column means (``stages/raw.py``) and decoding pictures (``images.py``).
+"""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from dataset_pipeline.config import Source, is_inside, template_columns
+from dataset_pipeline.errors import ConfigError, OutsideWorldError
+from dataset_pipeline.tables import IMAGE_BYTES_ROW
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+_MANIFEST_SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": "", ".parquet": ""}
+_LISTED = {
+    "image_ref": pl.String(),
+    "location": pl.String(),
+    "size_bytes": pl.Int64(),
+    "mtime_ns": pl.Int64(),
+    "problem": pl.String(),
+    "problem_detail": pl.String(),
+}
+
+
+def read_manifest(source: Source, base: Path) -> pl.LazyFrame:
+    """All rows of a source, every column as text (image bytes excepted), in the order of its files.
+
+    ``base``: the folder of ``dataset.yaml``, where relative paths start. A folder tree gives the
+    columns ``item_id``, ``image`` (path below the folder) and ``label`` (the first folder's name).
+    Raises ``ConfigError`` for what is missing, unreadable as its format, or empty of columns.
+    """
+    paths = _paths(source, base)
+    if len(paths) == 1 and paths[0].is_dir():
+        return _read_tree(source, paths[0])
+    frames = [_read_file(source, path, number) for number, path in enumerate(paths)]
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
+
+
+def list_images(source: Source, base: Path, manifest: pl.LazyFrame) -> pl.DataFrame:
+    """Images of a source, sorted by reference: those below its image root, and those that rows name.
+
+    A named file that is not there is left out: the row that names it says so later. Files outside
+    the image root, also by a symbolic link, are never listed. With ``unlisted_images: ignore`` only
+    named files are.
+    """
+    paths = _paths(source, base)
+    is_tree = len(paths) == 1 and paths[0].is_dir()
+    schema = manifest.collect_schema()
+    if IMAGE_BYTES_ROW in schema and source.columns.image is not None:
+        return _list_image_bytes(source, paths, manifest)
+    if source.columns.image is None and not is_tree:
+        return pl.DataFrame(schema=_LISTED)
+    root = _image_root(source, base, paths[0])
+    named = set(_named_files(source, manifest, is_tree=is_tree))
+    if source.unlisted_images == "ignore" and not is_tree:
+        found = iter([(name, root / name) for name in sorted(named) if is_inside(name)])
+    else:
+        found = _walk(root, named)
+    rows = []
+    real_root = os.path.realpath(root)
+    for name, path in found:
+        try:
+            stat = os.stat(path)
+        except OSError:
+            continue  # a dangling link, or a file that went away: as good as not there
+        is_named_only = source.unlisted_images == "ignore"  # then folders on the way were not looked at
+        if (is_named_only or os.path.islink(path)) and not os.path.realpath(path).startswith(real_root + os.sep):
+            continue
+        if os.path.isfile(path):
+            rows.append((f"{source.id}/{name}", str(path), stat.st_size, stat.st_mtime_ns, None, None))
+    return pl.DataFrame(rows, schema=_LISTED, orient="row").unique("image_ref").sort("image_ref")
+
+
+def read_image_bytes(location: str) -> bytes:
+    """Bytes of one image; ``location`` comes from :func:`list_images`.
+
+    Raises ``OSError`` where they cannot be read.
+    """
+    return next(read_images([location]))
+
+
+def read_images(locations: list[str]) -> Iterator[bytes]:
+    """Bytes of images, in the order given; neighbours in one Parquet file are read together."""
+    cached_path, cached = "", pl.Series(dtype=pl.Binary)
+    for location in locations:
+        path, separator, row = location.partition("\0")
+        if not separator:
+            yield Path(path).read_bytes()
+            continue
+        column, number = row.split("\0")
+        group = int(number) // _BYTES_WINDOW
+        key = f"{path}\0{column}\0{group}"
+        if key != cached_path:
+            window = (
+                pl.scan_parquet(path)
+                .select(_image_bytes(path, column))
+                .slice(group * _BYTES_WINDOW, _BYTES_WINDOW)
+            )
+            cached_path, cached = key, window.collect().to_series()
+        yield cached[int(number) % _BYTES_WINDOW] or b""
+
+
+def source_fingerprint(source: Source, base: Path) -> str:
+    """Hash of the manifests' bytes and of every image's name, size and time of change."""
+    digest = hashlib.sha256()
+    for path in _paths(source, base):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    listed = list_images(source, base, read_manifest(source, base))
+    for row in listed.select("image_ref", "size_bytes", "mtime_ns").iter_rows():
+        digest.update(repr(row).encode())
+    return digest.hexdigest()[:16]
+
+
+def read_takedowns(path: str | None, base: Path) -> pl.DataFrame | None:
+    """The takedowns file: columns ``item_id``, ``reason`` and ``date``; None where there is none."""
+    if path is None:
+        return None
+    source = Source(id="takedowns", path=path, licence="CC0-1.0")
+    frame = read_manifest(source, base).collect()
+    if "item_id" not in frame.columns:
+        raise ConfigError(f"{base / path}: expected a column 'item_id', found {frame.columns}")
+    wanted = [
+        pl.col(c) if c in frame.columns else pl.lit(None, pl.String).alias(c)
+        for c in ("item_id", "reason", "date")
+    ]
+    return frame.select(wanted)
+
+
+# -- manifests -----------------------------------------------------------------------------
+
+_BYTES_WINDOW = 256
+"""Rows of image bytes that are read from a Parquet file at a time."""
+
+
+def _paths(source: Source, base: Path) -> list[Path]:
+    paths = []
+    for given in source.paths:
+        if "://" in given:
+            raise ConfigError(
+                f"source {source.id}: path: found {given}; remote sources cannot be read yet",
+                hint="Download it and give the local path",
+            )
+        path = base / given
+        if not path.exists():
+            raise ConfigError(f"source {source.id}: path: no such file or folder: {path}{_near(path)}")
+        paths.append(path)
+    return paths
+
+
+def _near(path: Path) -> str:
+    """A hint at the entry of the same folder whose name is nearest."""
+    try:
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
+    except OSError:
+        return ""
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _read_tree(source: Source, root: Path) -> pl.LazyFrame:
+    names = [name for name, _path in _walk(root, set())]
+    if not names:
+        raise ConfigError(f"source {source.id}: {root}: no images found", hint="Expected a folder per class")
+    return pl.LazyFrame(
+        {"item_id": names, "image": names}, schema={"item_id": pl.String, "image": pl.String}
+    ).with_columns(
+        label=pl.when(pl.col("image").str.contains("/")).then(pl.col("image").str.split("/").list.first())
+    )
+
+
+def _read_file(source: Source, path: Path, number: int) -> pl.LazyFrame:
+    suffix = path.suffix.lower()
+    if suffix not in _MANIFEST_SUFFIXES or path.is_dir():
+        raise ConfigError(
+            f"source {source.id}: {path}: expected one of {', '.join(_MANIFEST_SUFFIXES)}"
+            + (", found a folder among several paths" if path.is_dir() else "")
+        )
+    try:
+        if suffix == ".parquet":
+            return _read_parquet(source, path, number)
+        text = _decoded(source, path)
+        frame = (
+            _parse_jsonl(source, path, text)
+            if suffix in {".jsonl", ".ndjson"}
+            else _parse_csv(source, path, text)
+        )
+    except OSError as error:
+        raise OutsideWorldError(f"source {source.id}: {path}: {error.strerror or error}") from None
+    if not frame.columns:
+        raise ConfigError(f"source {source.id}: {path}: empty; expected a header and rows")
+    return frame.lazy()
+
+
+def _decoded(source: Source, path: Path) -> bytes:
+    """The file as UTF-8 bytes without a byte order mark."""
+    raw = path.read_bytes()
+    try:
+        text = raw.decode(source.encoding)
+    except LookupError:
+        raise ConfigError(
+            f"source {source.id}: encoding: found '{source.encoding}', which is no known encoding"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"source {source.id}: {path}:{line}: byte {error.start} is not {source.encoding}",
+            hint="Set the source's 'encoding' (often latin-1 or cp1252), or convert the file",
+        ) from None
+    return text.removeprefix("﻿").encode()
+
+
+def _parse_csv(source: Source, path: Path, text: bytes) -> pl.DataFrame:
+    if not text.strip():
+        raise ConfigError(f"source {source.id}: {path}: empty; expected a header and rows")
+    try:
+        frame = pl.read_csv(text, separator=_MANIFEST_SUFFIXES[path.suffix.lower()], infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(
+            f"source {source.id}: {path}: not valid {path.suffix[1:]}: {_first_line(error)}",
+            hint="Every row needs as many cells as the header, with quotes around cells that hold separators",
+        ) from None
+    if twice := [name for name in frame.columns if "_duplicated_" in name]:
+        raise ConfigError(f"source {source.id}: {path}: column names must be unique, found twice: {twice}")
+    return frame
+
+
+def _parse_jsonl(source: Source, path: Path, text: bytes) -> pl.DataFrame:
+    lines = [line for line in text.split(b"\n") if line.strip()]
+    if not lines:
+        raise ConfigError(f"source {source.id}: {path}: empty; expected one JSON object a line")
+    try:
+        frame = pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(
+            f"source {source.id}: {path}:{_broken_json_line(text)}: not a JSON object: {_first_line(error)}",
+            hint="Expected one JSON object a line",
+        ) from None
+    return frame.select(_as_text(name, dtype) for name, dtype in frame.schema.items())
+
+
+def _broken_json_line(text: bytes) -> int:
+    import json
+
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if line.strip():
+            try:
+                if not isinstance(json.loads(line), dict):
+                    return number
+            except ValueError:
+                return number
+    return 1
+
+
+def _read_parquet(source: Source, path: Path, number: int) -> pl.LazyFrame:
+    try:
+        frame = pl.scan_parquet(path, glob=False)
+        schema = frame.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"source {source.id}: {path}: not a Parquet file: {_first_line(error)}") from None
+    image = source.columns.image
+    parts = []
+    for name, dtype in schema.items():
+        if dtype == pl.Binary or (isinstance(dtype, pl.Struct) and name == image):
+            if name == image:
+                # Presence only: the bytes themselves are read when the picture is decoded.
+                parts.append(
+                    pl.when(_image_bytes(str(path), name).is_not_null()).then(pl.lit(b"")).alias(name)
+                )
+        else:
+            parts.append(_as_text(name, dtype))
+    rows = frame.select(parts)
+    if image is not None and image in schema and (schema[image] == pl.Binary or isinstance(schema[image], pl.Struct)):
+        rows = rows.with_row_index(IMAGE_BYTES_ROW).with_columns(
+            pl.concat_str(pl.lit(f"#{number}:"), pl.col(IMAGE_BYTES_ROW).cast(pl.String)).alias(
+                IMAGE_BYTES_ROW
+            )
+        )
+    return rows
+
+
+def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return pl.col(name).cast(pl.List(pl.String)).list.join(" ").alias(name)
+    if isinstance(dtype, pl.Struct):
+        return pl.col(name).struct.json_encode().alias(name)
+    return pl.col(name).cast(pl.String)
+
+
+def _image_bytes(path: str, column: str) -> pl.Expr:
+    """Bytes of a binary column, or of a ``struct{bytes, path}`` column as Hugging Face writes it."""
+    dtype = pl.scan_parquet(path, glob=False).collect_schema()[column]
+    if isinstance(dtype, pl.Struct):
+        names = [field.name for field in dtype.fields]
+        if "bytes" not in names:
+            raise ConfigError(
+                f"{path}: column '{column}': expected struct{{bytes, path}}, found fields {names}"
+            )
+        return pl.col(column).struct.field("bytes").alias(column)
+    return pl.col(column)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+
+
+# -- images --------------------------------------------------------------------------------
+
+
+def _image_root(source: Source, base: Path, path: Path) -> Path:
+    root = base / source.image_root if source.image_root else (path if path.is_dir() else path.parent)
+    if not root.is_dir():
+        raise ConfigError(f"source {source.id}: image_root: no such folder: {root}{_near(root)}")
+    return root
+
+
+def _named_files(source: Source, manifest: pl.LazyFrame, *, is_tree: bool) -> list[str]:
+    """Image paths that rows name, as written; faulty ones included."""
+    from_column = "image" if is_tree else source.columns.image
+    schema = manifest.collect_schema()
+    if from_column is None:
+        return []
+    parts = template_columns(from_column)
+    if from_column in schema or not parts:
+        if from_column not in schema:
+            return []  # said with all missing columns when the rows are read
+        values = manifest.select(pl.col(from_column).cast(pl.String))
+    elif all(part in schema for part in parts):
+        template = from_column
+        for part in parts:
+            template = template.replace(f"{{{part}}}", "{}", 1)
+        values = manifest.select(pl.format(template, *(pl.col(part).cast(pl.String) for part in parts)))
+    else:
+        return []
+    return [v.replace("\\", "/") for v in values.collect().to_series().drop_nulls().unique().sort().to_list()]
+
+
+def _walk(root: Path, named: set[str]) -> Iterator[tuple[str, Path]]:
+    """(path below root, file) of images below ``root``: known suffixes, and whatever rows name.
+
+    Hidden files and folders are left out, unless a row names them; linked folders are not entered.
+    """
+    pending = [("", str(root))]
+    while pending:
+        prefix, folder = pending.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = f"{prefix}{entry.name}"
+                if name in named:
+                    yield name, Path(entry.path)
+                elif entry.name.startswith("."):
+                    continue
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append((f"{name}/", entry.path))
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                    yield name, Path(entry.path)
+
+
+def _list_image_bytes(source: Source, paths: list[Path], manifest: pl.LazyFrame) -> pl.DataFrame:
+    column = str(source.columns.image)
+    places = manifest.filter(pl.col(column).is_not_null()).select(IMAGE_BYTES_ROW).collect().to_series()
+    files = [(str(path), os.stat(path)) for path in paths]
+    rows = []
+    for place in places.to_list():
+        number, row = place[1:].split(":")
+        path, stat = files[int(number)]
+        rows.append(
+            (f"{source.id}/{place}", f"{path}\0{column}\0{row}", stat.st_size, stat.st_mtime_ns, None, None)
+        )
+    return pl.DataFrame(rows, schema=_LISTED, orient="row").sort("image_ref")
