@@ -70,13 +70,14 @@ def scan_image(data: bytes, settings: CleanImages) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is not the picture
-            facts = _header_facts(image)
-            pixels = image.width * image.height
-            if pixels > settings.max_pixels:
+            # Before anything else: to look for EXIF data, Pillow decodes a whole PNG.
+            if image.width * image.height > settings.max_pixels:
                 detail = f"{image.width} x {image.height} pixels, at most {settings.max_pixels:,} are decoded"
-                return {**facts, "problem": "image_too_large", "problem_detail": detail}
+                return {"problem": "image_too_large", "problem_detail": detail}
+            size = image.size
             if image.format in {"JPEG", "MPO"}:
                 image.draft(None, (SCAN_SIDE_PX, SCAN_SIDE_PX))
+            facts = _header_facts(image, size)
             image.load()
             return {**facts, **_pixel_facts(image, facts)}
     except UnidentifiedImageError:
@@ -90,11 +91,12 @@ def scan_image(data: bytes, settings: CleanImages) -> dict[str, Any]:
         return {"problem": reason, "problem_detail": f"{type(error).__name__}: {error}"[:200]}
 
 
-def _header_facts(image: Image.Image) -> dict[str, Any]:
+def _header_facts(image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
+    """Facts that need no pixels; ``size`` is the one before any scaled decoding."""
     exif = image.getexif()
     orientation = exif.get(_ORIENTATION, 1)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    width, height = image.size
+    width, height = size
     if orientation in _TRANSPOSED:
         width, height = height, width
     return {

@@ -18,7 +18,12 @@ CONFIG = DatasetConfig.model_validate(
         "version": "1.0.0",
         "licence": "CC0-1.0",
         "sources": [
-            {"id": "a", "path": "a.csv", "licence": "CC0-1.0", "columns": {"texts": {"title": "t", "caption": "c"}}}
+            {
+                "id": "a",
+                "path": "a.csv",
+                "licence": "CC0-1.0",
+                "columns": {"texts": {"title": "t", "caption": "c"}},
+            }
         ],
     }
 )
@@ -95,7 +100,9 @@ def test_every_expectation_has_a_bad_table_here() -> None:
     assert named == {asset: set(cases) for asset, cases in BAD.items()}
 
 
-@pytest.mark.parametrize(("asset", "name"), [(a, n) for a, cases in sorted(BAD.items()) for n in sorted(cases)])
+@pytest.mark.parametrize(
+    ("asset", "name"), [(a, n) for a, cases in sorted(BAD.items()) for n in sorted(cases)]
+)
 def test_bad_tables_fail(asset: str, name: str, tmp_path: Path) -> None:
     table, column, values = BAD[asset][name]
     columns = {c: v[: len(values)] for c, v in GOOD[asset][table].items()} | {column: values}
@@ -120,7 +127,13 @@ def test_a_column_that_is_not_there_fails_and_says_which_are(tmp_path: Path) -> 
     assert "duplicate_group" in outcome.summary
 
 
-SUMMARY = {"split": ["train", "test"], "items": [8, 2], "share": [0.8, 0.2], "target_share": [0.8, 0.2], "groups": [5, 1]}
+SUMMARY = {
+    "split": ["train", "test"],
+    "items": [8, 2],
+    "share": [0.8, 0.2],
+    "target_share": [0.8, 0.2],
+    "groups": [5, 1],
+}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +163,9 @@ def test_leaderboard_type(column: str, values: list[Any]) -> None:
     assert not judge_frame(bad, "leaderboard").is_passed
 
 
-@pytest.mark.parametrize(("column", "values"), [("label", ["a", "a"]), ("items", [0, 1]), ("share", [0.5, 2.0])])
+@pytest.mark.parametrize(
+    ("column", "values"), [("label", ["a", "a"]), ("items", [0, 1]), ("share", [0.5, 2.0])]
+)
 def test_class_balance_type(column: str, values: list[Any]) -> None:
     good = {"label": ["a", "b"], "items": [1, 1], "share": [0.5, 0.5]}
     assert judge_frame(pl.DataFrame(good), "class_balance").is_passed

@@ -1,0 +1,404 @@
+"""Every kind of fault that ``verify`` promises to find, planted in a good release: one test a fault.
+
+Where a fault could be hidden behind checksums that were written anew, it is: ``sign`` does that.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dataset_pipeline.commands.verify import CHECKS, verify
+from dataset_pipeline.errors import ConfigError
+from dataset_pipeline.tables import PAIRS, REMOVED
+from dataset_pipeline_tests.toy_release import Toy, noise_png, sign, toy
+
+TRAIN = "data/train-00000-of-00001.parquet"
+TEST = "data/test-00000-of-00001.parquet"
+ITEMS = "metadata/items.parquet"
+
+
+def with_removed(example: Toy) -> Toy:
+    """Two removed rows: a duplicate of a kept item, and a picture that was no picture."""
+    example.removed = pl.DataFrame(
+        [
+            {"item_id": "gone-1", "stage": "duplicates", "reason": "duplicate", "kept_item_id": "0000-de"},
+            {"item_id": "gone-2", "stage": "clean", "reason": "image_undecodable", "detail": "not a picture"},
+        ],
+        schema=dict(REMOVED),
+    )
+    example.pairs = pl.DataFrame(
+        [{"item_id": "0000-de", "other_item_id": "gone-1", "kind": "same_bytes", "score": 1.0}],
+        schema=dict(PAIRS),
+    )
+    return example
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    with_removed(toy()).write(tmp_path / "release")
+    return tmp_path / "release"
+
+
+def checks(release: Path) -> set[str]:
+    return {finding.check for finding in verify(release).findings}
+
+
+def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table]) -> None:
+    """Change a Parquet file in place."""
+    pq.write_table(edit(pq.read_table(path)), path)
+
+
+def set_value(path: Path, column: str, row: int, value: str | None) -> None:
+    def edit(table: pa.Table) -> pa.Table:
+        values = table.column(column).to_pylist()
+        values[row] = value
+        position = table.schema.get_field_index(column)
+        return table.set_column(
+            position, table.schema.field(column), pa.array(values, table.schema.field(column).type)
+        )
+
+    rewrite(path, edit)
+
+
+def set_picture(release: Path, shard: str, row: int, data: bytes, name: str = "x.png") -> None:
+    def edit(table: pa.Table) -> pa.Table:
+        cells = table.column("image").to_pylist()
+        cells[row] = {"bytes": data, "path": name}
+        return table.set_column(
+            0, table.schema.field("image"), pa.array(cells, table.schema.field("image").type)
+        )
+
+    rewrite(release / shard, edit)
+
+
+def test_a_good_release_has_no_finding(release: Path) -> None:
+    result = verify(release)
+    assert [str(finding) for finding in result.findings] == []
+    assert result.warnings == ()
+    assert result.facts == {"files": 19, "items": 60, "pictures": 20}
+
+
+@pytest.mark.parametrize("shape", ["texts", "pictures"])
+def test_a_good_release_of_pictures_or_texts_alone(tmp_path: Path, shape: str) -> None:
+    if shape == "texts":
+        example = toy()
+        gone = pl.lit(None, pl.String)
+        example.items = example.items.with_columns(image_ref=gone, image_sha256=gone)
+    else:
+        source = {"id": "noise", "path": "items.csv", "licence": "CC0-1.0", "columns": {"image": "picture"}}
+        example = toy(sources=[source])
+        example.items = example.items.drop("name").filter(pl.col("language") == "en")
+    example.write(tmp_path / "release")
+    assert [str(finding) for finding in verify(tmp_path / "release").findings] == []
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+def test_a_changed_byte(release: Path) -> None:
+    with (release / "reports" / "report.html").open("a") as stream:
+        stream.write(" ")
+    assert checks(release) == {"checksum"}
+
+
+def test_a_missing_file(release: Path) -> None:
+    (release / "datasheet.md").unlink()
+    assert "file_missing" in checks(release)
+
+
+def test_a_missing_file_that_the_checksums_do_not_name_either(release: Path) -> None:
+    (release / "LICENSE").unlink()
+    sign(release)
+    assert checks(release) == {"file_missing"}
+
+
+def test_a_file_that_nothing_names(release: Path) -> None:
+    (release / "data" / "extra.txt").write_text("x")
+    assert {"file_not_listed", "shards"} == checks(release)
+
+
+def test_checksums_that_lead_out_of_the_release_are_not_followed(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    with (release / "SHA256SUMS").open("a") as stream:
+        stream.write(f"{'0' * 64}  ../secret\n{'0' * 64}  /etc/passwd\n")
+    assert [finding.check for finding in verify(release).findings] == ["unsafe_path", "unsafe_path"]
+
+
+def test_a_link_is_not_followed(release: Path, tmp_path: Path) -> None:
+    (release / "README.md").rename(tmp_path / "README.md")
+    (release / "README.md").symlink_to(tmp_path / "README.md")
+    assert {"unsafe_path", "file_missing"} <= checks(release)
+
+
+def test_a_folder_behind_a_link_is_not_listed(release: Path, tmp_path: Path) -> None:
+    (release / "everything").symlink_to("/", target_is_directory=True)
+    assert checks(release) == {"unsafe_path"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_does_not_hang_it(release: Path) -> None:
+    os.mkfifo(release / "reports" / "pipe.json")
+    assert checks(release) == {"unsafe_path"}
+
+
+def test_croissant_with_a_wrong_checksum(release: Path) -> None:
+    # The reference validator accepts this.
+    path = release / "croissant.json"
+    document = json.loads(path.read_text())
+    document["distribution"][0]["sha256"] = "0" * 64
+    path.write_text(json.dumps(document))
+    (release / "SHA256SUMS").unlink()
+    assert "checksum" in checks(release)
+
+
+def test_a_description_that_leaves_fields_open_is_a_warning(tmp_path: Path) -> None:
+    toy(url=None, documentation={}).write(tmp_path / "release")
+    result = verify(tmp_path / "release")
+    assert result.is_good
+    assert "croissant.json: 'url' is required, but missing; set 'url' in dataset.yaml" in result.warnings
+
+
+# -- tables --------------------------------------------------------------------------------
+
+
+def test_an_id_twice(release: Path) -> None:
+    rewrite(release / ITEMS, lambda table: pa.concat_tables([table, table.slice(0, 1)]))
+    sign(release)
+    assert {"duplicate_id", "data_metadata_differ"} <= checks(release)
+
+
+def test_an_item_both_released_and_removed(release: Path) -> None:
+    set_value(release / "metadata/removed.parquet", "item_id", 0, "0000-de")
+    sign(release)
+    assert "released_and_removed" in checks(release)
+
+
+def test_an_undocumented_reason(release: Path) -> None:
+    set_value(release / "metadata/removed.parquet", "reason", 1, "because")
+    sign(release)
+    assert "reason_unknown" in checks(release)
+
+
+def test_a_duplicate_of_an_item_that_is_not_there(release: Path) -> None:
+    set_value(release / "metadata/removed.parquet", "kept_item_id", 0, "nobody")
+    sign(release)
+    assert "reference_unknown" in checks(release)
+
+
+def test_a_missing_column(release: Path) -> None:
+    rewrite(release / ITEMS, lambda table: table.drop_columns(["licence"]))
+    sign(release)
+    assert "schema" in checks(release)
+
+
+def test_a_shard_with_other_columns(release: Path) -> None:
+    rewrite(release / TEST, lambda table: table.append_column("secret", pa.array(["x"] * table.num_rows)))
+    sign(release)
+    assert "schema" in checks(release)
+
+
+def test_a_value_that_differs_between_shard_and_metadata(release: Path) -> None:
+    set_value(release / TRAIN, "label", 0, "class x")
+    sign(release)
+    assert checks(release) == {"data_metadata_differ"}
+
+
+def test_a_missing_shard(release: Path) -> None:
+    (release / TEST).unlink()
+    sign(release)
+    assert "data_metadata_differ" in checks(release)
+
+
+def test_a_shard_whose_number_is_missing(release: Path) -> None:
+    (release / TEST).rename(release / "data" / "test-00001-of-00002.parquet")
+    sign(release)
+    assert checks(release) == {"shards"}
+
+
+def test_a_shard_under_another_splits_name(release: Path) -> None:
+    (release / TEST).rename(release / "data" / "holdout-00000-of-00001.parquet")
+    sign(release)
+    assert checks(release) == {"shards"}
+
+
+def test_a_table_that_is_no_parquet(release: Path) -> None:
+    (release / ITEMS).write_bytes(b"PAR1 not really PAR1")
+    sign(release)
+    assert "unreadable" in checks(release)
+
+
+def test_a_shard_that_is_no_parquet(release: Path) -> None:
+    (release / TEST).write_bytes(b"PAR1 not really PAR1")
+    sign(release)
+    assert "unreadable" in checks(release)
+
+
+# -- leaks ---------------------------------------------------------------------------------
+
+
+def test_a_group_in_two_splits(tmp_path: Path) -> None:
+    example = toy()
+    example.items = example.items.with_columns(
+        leak_group=pl.when(pl.col("item_id").str.starts_with("0004"))
+        .then(pl.lit("0000"))
+        .otherwise("leak_group")
+    )
+    example.write(tmp_path / "release")
+    assert "group_crosses_splits" in checks(tmp_path / "release")
+
+
+def test_a_duplicate_pair_in_two_splits(tmp_path: Path) -> None:
+    example = toy()
+    example.pairs = pl.DataFrame(
+        [{"item_id": "0000-de", "other_item_id": "0004-de", "kind": "near_text", "score": 0.9}],
+        schema=dict(PAIRS),
+    )
+    example.write(tmp_path / "release")
+    assert "pair_crosses_splits" in checks(tmp_path / "release")
+
+
+def test_a_picture_of_train_planted_in_test_behind_new_checksums(release: Path) -> None:
+    # Encoded anew, so that its bytes differ: nothing but the pixels tells.
+    import io
+
+    from PIL import Image
+
+    table = pq.read_table(release / TRAIN)
+    target = io.BytesIO()
+    Image.open(io.BytesIO(table.column("image")[0].as_py()["bytes"])).save(target, "PNG", compress_level=1)
+    set_picture(release, TEST, 0, target.getvalue())
+    sign(release)
+    assert "leak" in checks(release)
+
+
+def test_a_report_that_admits_a_leak(release: Path) -> None:
+    (release / "reports" / "leakage.json").write_text('{"cross_split_pairs": 3}')
+    sign(release)
+    assert checks(release) == {"leak"}
+
+
+# -- pictures ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",  # nothing
+        b"<html>not a picture</html>",
+        noise_png("x")[:900],  # cut short
+        # A header that promises 50,000 x 50,000 pixels.
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\xc3P\x00\x00\xc3P\x08\x02\x00\x00\x00\x9f.\x12w",
+    ],
+    ids=["empty", "html", "truncated", "bomb"],
+)
+def test_a_picture_that_cannot_be_decoded(release: Path, data: bytes) -> None:
+    set_picture(release, TRAIN, 0, data)
+    sign(release)
+    assert "picture" in checks(release)
+
+
+def test_a_picture_that_is_missing(release: Path) -> None:
+    def edit(table: pa.Table) -> pa.Table:
+        cells = [None, *table.column("image").to_pylist()[1:]]
+        return table.set_column(
+            0, table.schema.field("image"), pa.array(cells, table.schema.field("image").type)
+        )
+
+    rewrite(release / TRAIN, edit)
+    sign(release)
+    assert "picture" in checks(release)
+
+
+def test_a_picture_name_that_leads_elsewhere(release: Path) -> None:
+    set_picture(release, TRAIN, 0, noise_png("x"), "../../x.png")
+    sign(release)
+    assert "picture" in checks(release)
+
+
+def test_a_picture_with_a_gps_position(release: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(noise_png("y")))
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[1] = "N"
+    target = io.BytesIO()
+    picture.save(target, "JPEG", exif=exif)
+    set_picture(release, TRAIN, 0, target.getvalue(), "x.jpg")
+    sign(release)
+    assert "picture_metadata" in checks(release)
+
+
+# -- documents -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("**60 items**", "**6,000 items**"),
+        ("**60 items**", "**61 items**"),
+        ("2 were removed", "0 were removed"),
+        ("num_examples: 12", "num_examples: 13"),
+    ],
+)
+def test_a_number_in_the_card_that_is_not_true(release: Path, old: str, new: str) -> None:
+    path = release / "README.md"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    sign(release)
+    assert checks(release) == {"count"}
+
+
+def test_a_stale_report(release: Path) -> None:
+    path = release / "reports" / "quality.json"
+    quality = json.loads(path.read_text())
+    quality["counts"]["items_by_split"]["train"] += 1
+    path.write_text(json.dumps(quality))
+    sign(release)
+    assert checks(release) == {"count"}
+
+
+def test_a_report_that_is_no_json(release: Path) -> None:
+    (release / "reports" / "quality.json").write_text("[" * 100_000)
+    sign(release)
+    assert checks(release) == {"unreadable"}
+
+
+def test_predictions_of_rows_that_are_not_in_test(tmp_path: Path) -> None:
+    example = toy()
+    train = example.items.filter(pl.col("split") == "train").head(1)
+    example.parts["predictions"] = {"majority": train.select("item_id", "label", predicted="label")}
+    example.write(tmp_path / "release")
+    assert checks(tmp_path / "release") == {"prediction"}
+
+
+def test_control_characters_of_the_release_do_not_reach_the_terminal(release: Path) -> None:
+    set_value(release / "metadata/removed.parquet", "reason", 1, "\x1b[2J\x1b[31m")
+    sign(release)
+    assert all(str(finding).isprintable() for finding in verify(release).findings)
+
+
+# -- calls ---------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_no_release(tmp_path: Path) -> None:
+    (tmp_path / "holiday.txt").write_text("x")
+    with pytest.raises(ConfigError, match="expected a release folder, found neither"):
+        verify(tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found nothing"):
+        verify(tmp_path / "nowhere")
+
+
+def test_every_check_is_documented() -> None:
+    assert all(check.islower() and meaning for check, meaning in CHECKS.items())
