@@ -374,6 +374,17 @@ class DatasetConfig(Settings):
         return self.title or self.name
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a date stays text and Norway's ``no`` is no boolean."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), list("tTfF"))
+
+
 def json_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of ``dataset.yaml``, for editors."""
     return {
@@ -405,8 +416,8 @@ def load_config(path: str | Path) -> DatasetConfig:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        loaded = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=_Loader)
+        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"

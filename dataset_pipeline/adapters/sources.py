@@ -267,11 +267,8 @@ def _read_parquet(source: Source, path: Path, number: int) -> pl.LazyFrame:
     parts = []
     for name, dtype in schema.items():
         if dtype == pl.Binary or (isinstance(dtype, pl.Struct) and name == image):
-            if name == image:
-                # Presence only: the bytes themselves are read when the picture is decoded.
-                parts.append(
-                    pl.when(_image_bytes(str(path), name).is_not_null()).then(pl.lit(b"")).alias(name)
-                )
+            # Presence only: the bytes themselves are read when the picture is decoded.
+            parts.append(pl.when(_image_bytes(str(path), name).is_not_null()).then(pl.lit(b"")).alias(name))
         else:
             parts.append(_as_text(name, dtype))
     rows = frame.select(parts)

@@ -1,0 +1,81 @@
+"""``init``: what is guessed from real-looking manifests, and that the guess is a valid config."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dataset_pipeline.commands.init import init
+from dataset_pipeline.config import load_config
+from dataset_pipeline.errors import ConfigError
+from dataset_pipeline_tests.pictures import CLOTHING, encoded, needs_clothing, picture
+
+
+def guessed(folder: Path, manifest: str, pictures: tuple[str, ...] = ()) -> dict[str, object]:
+    for name in pictures:
+        path = folder / "raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture()))
+    (folder / "raw").mkdir(exist_ok=True)
+    (folder / "raw" / "items.csv").write_text(manifest, encoding="utf-8")
+    config = load_config(init(folder / "my-set", folder / "raw" / "items.csv").path)
+    assert config.name == "my-set"
+    return config.sources[0].columns.model_dump(exclude_defaults=True)
+
+
+def test_plain_names(tmp_path: Path) -> None:
+    columns = guessed(
+        tmp_path,
+        "id,file,caption,category,lang,user_id,price\n1,a.jpg,A red shirt,shirt,en,7,9.90\n2,b.jpg,Ein Hut,hat,de,8,12.00\n",
+    )
+    assert columns == {
+        "item_id": "id", "image": "file", "texts": {"caption": "caption"}, "label": "category", "language": "lang",
+        "group_keys": ("user_id",),
+    }  # fmt: skip
+
+
+def test_an_image_column_without_suffix_becomes_a_template(tmp_path: Path) -> None:
+    columns = guessed(tmp_path, "image,label\na1,hat\nb2,shoe\n", ("images/a1.jpg", "images/b2.jpg"))
+    assert columns == {"item_id": "image", "image": "images/{image}.jpg", "label": "label"}
+
+
+def test_a_numeric_column_named_like_a_language_is_not_one(tmp_path: Path) -> None:
+    assert "language" not in guessed(tmp_path, "id,lang\n1,17\n2,18\n")
+
+
+def test_a_folder_per_class(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "hat").mkdir(parents=True)
+    (tmp_path / "photos" / "hat" / "1.png").write_bytes(encoded(picture()))
+    result = init(tmp_path, tmp_path / "photos")
+    assert load_config(result.path).sources[0].path == "photos"
+
+
+def test_image_bytes_in_parquet(tmp_path: Path) -> None:
+    pl.DataFrame({"img": [b"x"], "label": ["hat"]}).write_parquet(tmp_path / "a.parquet")
+    columns = load_config(init(tmp_path / "d", tmp_path / "a.parquet").path).sources[0].columns
+    assert (columns.image, columns.label) == ("img", "label")
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text("mine")
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    with pytest.raises(ConfigError, match="is there already"):
+        init(tmp_path, tmp_path / "a.csv")
+    assert (tmp_path / "dataset.yaml").read_text() == "mine"
+    assert init(tmp_path, tmp_path / "a.csv", force=True).path.read_text() != "mine"
+
+
+@pytest.mark.parametrize(("content", "expected"), [(None, "no such file"), ("id\n", "no rows found")])
+def test_nothing_to_look_at(tmp_path: Path, content: str | None, expected: str) -> None:
+    if content is not None:
+        (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ConfigError, match=expected):
+        init(tmp_path / "d", tmp_path / "a.csv")
+    assert not (tmp_path / "d").exists()
+
+
+@needs_clothing
+def test_the_clothing_photos(tmp_path: Path) -> None:
+    columns = load_config(init(tmp_path, CLOTHING / "images.csv").path).sources[0].columns
+    assert columns.image == "images/{image}.jpg"
+    assert (columns.item_id, columns.label, columns.group_keys) == ("image", "label", ("sender_id",))
