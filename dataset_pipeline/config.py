@@ -155,18 +155,75 @@ class Clean(Settings):
     language: Language = Language()
 
 
+PersonalDataEntity = Literal[
+    "EMAIL_ADDRESS",
+    "PHONE_NUMBER",
+    "CREDIT_CARD",
+    "IBAN_CODE",
+    "IP_ADDRESS",
+    "MAC_ADDRESS",
+    "CRYPTO",
+    "US_SSN",
+    "UK_NINO",
+    "IT_FISCAL_CODE",
+    "ES_NIF",
+    "ES_NIE",
+    "FI_PERSONAL_IDENTITY_CODE",
+    "URL",
+    "PERSON",
+    "LOCATION",
+    "NRP",
+    "ORGANIZATION",
+    "DATE_TIME",
+]
+PersonalDataAction = Literal["redact", "report", "drop"]
+
+_REPORTED_ENTITIES = frozenset({"URL", "PERSON", "LOCATION", "NRP", "ORGANIZATION", "DATE_TIME"})
+
+
 class Pii(Settings):
-    """Personal data in texts."""
+    """Personal data in texts. See docs/quality/texts.md for how the defaults were chosen."""
 
     enabled: bool = True
     min_score: float = Field(0.4, ge=0, le=1)
+    entities: tuple[PersonalDataEntity, ...] = Field(
+        (
+            "EMAIL_ADDRESS",
+            "PHONE_NUMBER",
+            "CREDIT_CARD",
+            "IBAN_CODE",
+            "IP_ADDRESS",
+            "MAC_ADDRESS",
+            "CRYPTO",
+            "US_SSN",
+            "UK_NINO",
+            "IT_FISCAL_CODE",
+            "ES_NIF",
+            "ES_NIE",
+            "FI_PERSONAL_IDENTITY_CODE",
+            "URL",
+            "PERSON",
+            "LOCATION",
+            "NRP",
+        ),
+        description="what is searched for; PERSON and those after it need a model in ner_models",
+    )
     ner_models: dict[str, str] = Field(
         default_factory=dict, description="language -> spaCy model package; patterns alone elsewhere"
     )
-    actions: dict[str, Literal["redact", "report", "drop"]] = Field(
-        default_factory=dict, description="entity -> action; an entity not named here is redacted"
+    actions: dict[PersonalDataEntity, PersonalDataAction] = Field(
+        default_factory=dict,
+        description="entity -> action; not named here: URL and what a model finds (PERSON, LOCATION, NRP, "
+        "ORGANIZATION, DATE_TIME) are reported, everything else is redacted",
     )
     allow: tuple[str, ...] = Field((), description="exact strings that are never personal data")
+
+    def action(self, entity: str) -> PersonalDataAction:
+        """What happens to a text in which ``entity`` is found."""
+        for name, action in self.actions.items():
+            if name == entity:
+                return action
+        return "report" if entity in _REPORTED_ENTITIES else "redact"
 
 
 class ImageDuplicates(Settings):
@@ -181,6 +238,9 @@ class ImageDuplicates(Settings):
     )
     max_block_difference: float = Field(
         16.0, gt=0, description="largest difference of any 4x4 block of the thumbnails, in grey levels of 255"
+    )
+    max_tone_difference: float = Field(
+        64.0, ge=0, description="largest difference in brightness plus contrast, in grey levels of 255"
     )
 
 
@@ -382,7 +442,9 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), list("tTfF")
+)
 
 
 def json_schema() -> dict[str, Any]:

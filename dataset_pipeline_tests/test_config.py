@@ -113,5 +113,11 @@ def test_schema_is_json_and_knows_every_section() -> None:
 
 
 def test_dates_and_norway_need_no_quotes(tmp_path: Path) -> None:
-    config = load(tmp_path, MINIMAL + "    columns: {language: no}\ndate: 2026-11-24\npii: {enabled: false}\n")
-    assert (config.sources[0].columns.language, config.date, config.pii.enabled) == ("no", "2026-11-24", False)
+    config = load(
+        tmp_path, MINIMAL + "    columns: {language: no}\ndate: 2026-11-24\npii: {enabled: false}\n"
+    )
+    assert (config.sources[0].columns.language, config.date, config.pii.enabled) == (
+        "no",
+        "2026-11-24",
+        False,
+    )

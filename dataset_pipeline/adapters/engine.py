@@ -29,6 +29,14 @@ class Engine(Protocol):
         ...
 
 
+class InlineEngine:
+    """This process: for models that use all cores, or the GPU, by themselves."""
+
+    def map(self, function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
+        """See :class:`Engine`."""
+        return map(function, batches)
+
+
 class LocalEngine:
     """Worker processes on this machine, started once and kept until the process ends."""
 

@@ -70,7 +70,9 @@ def list_images(source: Source, base: Path, manifest: pl.LazyFrame) -> pl.DataFr
         except OSError:
             continue  # a dangling link, or a file that went away: as good as not there
         is_named_only = source.unlisted_images == "ignore"  # then folders on the way were not looked at
-        if (is_named_only or os.path.islink(path)) and not os.path.realpath(path).startswith(real_root + os.sep):
+        if (is_named_only or os.path.islink(path)) and not os.path.realpath(path).startswith(
+            real_root + os.sep
+        ):
             continue
         if os.path.isfile(path):
             rows.append((f"{source.id}/{name}", str(path), stat.st_size, stat.st_mtime_ns, None, None))
@@ -272,7 +274,11 @@ def _read_parquet(source: Source, path: Path, number: int) -> pl.LazyFrame:
         else:
             parts.append(_as_text(name, dtype))
     rows = frame.select(parts)
-    if image is not None and image in schema and (schema[image] == pl.Binary or isinstance(schema[image], pl.Struct)):
+    if (
+        image is not None
+        and image in schema
+        and (schema[image] == pl.Binary or isinstance(schema[image], pl.Struct))
+    ):
         rows = rows.with_row_index(IMAGE_BYTES_ROW).with_columns(
             pl.concat_str(pl.lit(f"#{number}:"), pl.col(IMAGE_BYTES_ROW).cast(pl.String)).alias(
                 IMAGE_BYTES_ROW

@@ -73,6 +73,7 @@ class SnapshotWriter:
     def table(self, name: str, frame: pl.LazyFrame | pl.DataFrame) -> None:
         """Write a table as ``<name>.parquet``, streaming where the frame is lazy."""
         path = self.folder / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
         # A fixed row group size keeps the bytes the same on machines with other core counts.
         if isinstance(frame, pl.DataFrame):
             frame.write_parquet(path, row_group_size=65_536)

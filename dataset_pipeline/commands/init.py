@@ -144,7 +144,7 @@ def _guess_image(columns: dict[str, list[str]], folder: Path) -> tuple[str, str]
     for column, values in columns.items():
         hits = [stems[v] for v in values if v in stems]
         if values and len(hits) > 0.5 * len(values):
-            return column, max(set(sorted(hits)), key=hits.count).format(f"{{{column}}}")
+            return column, max(sorted(set(hits)), key=hits.count).format(f"{{{column}}}")
     return None
 
 
@@ -186,7 +186,7 @@ def _document(name: str, path: str, columns: dict[str, str], *, is_tree: bool) -
         "# title: What people call it",
         "# description: One paragraph for the dataset card",
         "licence: CC-BY-4.0              # CHANGE ME: SPDX id of the dataset",
-        f"date: {datetime.date.today().isoformat()}                # date of publication",  # noqa: DTZ011
+        f"date: {datetime.date.today().isoformat()}                # date of publication",
         "creators: []                    # - {name: Ada Example, affiliation: Example Ltd}",
         "sources:",
         "  - id: main",

@@ -1,0 +1,368 @@
+"""Which raw items stay: labels, pictures, texts and personal data against the rules of the config.
+
+Belongs here: one verdict per raw item and its reason. Does not belong here: what is wrong with a
+picture (``adapters/images.py`` measures it) or a text (``texts.py`` cleans it).
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, get_args
+
+import polars as pl
+
+from dataset_pipeline.config import DatasetConfig, PersonalDataEntity
+from dataset_pipeline.stages.language import UNDETERMINED
+from dataset_pipeline.stages.pii import FINDINGS, PLACEHOLDER_PATTERN
+from dataset_pipeline.stages.texts import TOO_LONG
+from dataset_pipeline.tables import ITEMS, REMOVED
+
+CHANGES: Final = {"item_id": pl.String(), "column": pl.String(), "rule": pl.String()}
+"""One row per text of a kept item and rule that changed it."""
+
+
+class Cleaned(NamedTuple):
+    """What cleaning leaves; every table is sorted by ``item_id``."""
+
+    items: pl.LazyFrame
+    """``ITEMS`` and one column per text: what stays."""
+    removed: pl.LazyFrame
+    """``REMOVED``: every other raw item, with the first reason that applies."""
+    changes: pl.LazyFrame
+    """``CHANGES``."""
+    findings: pl.LazyFrame
+    """``FINDINGS`` of items that stay and of those removed for personal data."""
+
+
+def distinct_texts(raw: pl.LazyFrame, text_names: Sequence[str]) -> pl.LazyFrame:
+    """Distinct pairs (text, declared_language) of all text columns, sorted: what is to be analysed."""
+    columns = [
+        raw.select(text=pl.col(name), declared_language=pl.col("language")).drop_nulls("text")
+        for name in text_names
+    ]
+    empty = pl.LazyFrame(schema={"text": pl.String(), "declared_language": pl.String()})
+    return pl.concat([empty, *columns]).unique().sort("text", "declared_language", nulls_last=True)
+
+
+def clean_items(
+    raw: pl.LazyFrame,
+    images: pl.LazyFrame,
+    texts: pl.LazyFrame,
+    config: DatasetConfig,
+    takedowns: pl.DataFrame | None,
+) -> Cleaned:
+    """Judge every raw item.
+
+    ``raw``: ``RAW_ITEMS`` with text columns, orphaned images included; ``images``: ``IMAGES``;
+    ``texts``: ``TEXTS`` of every pair that ``distinct_texts`` names; ``takedowns``: item_id, date.
+    The first reason that applies is given, in this order: taken down, problems found while reading,
+    label, picture unusable, picture's measures, texts, personal data. Kept and removed items together
+    are the raw ones. An item's language is the declared one, else that of its longest text; null
+    where it has no text.
+
+    Raises ``ValueError`` where a text was not analysed: it must not be released.
+    """
+    names = config.text_names
+    _require_analysis(raw, texts, names)
+    judged = _judged(_joined(raw, images, texts, config, takedowns), config)
+    kept, removed = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
+    return Cleaned(
+        items=kept.select(
+            *(pl.col(name).cast(dtype) for name, dtype in ITEMS.items() if name != "language"),
+            _item_language(names).alias("language"),
+            *(_released(name).alias(name) for name in names),
+        )
+        .select(*ITEMS, *names)
+        .sort("item_id", "source"),
+        removed=removed.select(
+            "item_id",
+            stage=pl.when("is_raw_problem").then(pl.lit("raw")).otherwise(pl.lit("clean")),
+            reason="reason",
+            detail="detail",
+            kept_item_id=pl.lit(None, pl.String),
+        )
+        .select(*REMOVED)
+        .sort("item_id", "reason", "detail"),
+        changes=_changes(kept, names),
+        findings=_findings(judged, config),
+    )
+
+
+def _require_analysis(raw: pl.LazyFrame, texts: pl.LazyFrame, names: Sequence[str]) -> None:
+    wanted = distinct_texts(raw, names)
+    keys = ["text", "declared_language"]
+    missing = wanted.join(texts.select(keys), on=keys, how="anti", nulls_equal=True)
+    count = missing.select(pl.len()).collect(engine="streaming").item()
+    if count:
+        raise ValueError(
+            f"{count} texts have not been analysed: texts must hold every pair of distinct_texts(raw)"
+        )
+
+
+# -- one row per raw item, with all that is known of it ------------------------------------------
+
+
+def _joined(
+    raw: pl.LazyFrame,
+    images: pl.LazyFrame,
+    texts: pl.LazyFrame,
+    config: DatasetConfig,
+    takedowns: pl.DataFrame | None,
+) -> pl.LazyFrame:
+    """Raw items beside their picture's measures, their texts' analyses and their takedown."""
+    picture = images.select(
+        "image_ref",
+        image_sha256="sha256",
+        image_problem="problem",
+        image_problem_detail="problem_detail",
+        width_px="width_px",
+        height_px="height_px",
+        contrast="contrast",
+        is_image_there=pl.lit(True),
+    )
+    rows = raw.join(picture, on="image_ref", how="left")
+    for name in config.text_names:
+        analysis = texts.select(
+            pl.col("text").alias(name),
+            pl.col("declared_language").alias("language"),
+            pl.col("cleaned").alias(_cleaned(name)),
+            pl.col("changes").alias(_changes_of(name)),
+            pl.col("language").alias(_language_of(name)),
+            pl.col("findings").alias(_findings_of(name)),
+        )
+        rows = rows.join(analysis, on=[name, "language"], how="left", nulls_equal=True)
+    taken = _takedown_table(takedowns)
+    return rows.join(taken.lazy(), on="item_id", how="left").with_columns(
+        content_chars=pl.max_horizontal(
+            pl.lit(0, pl.UInt32), *(_content_chars(name) for name in config.text_names)
+        )
+    )
+
+
+def _takedown_table(takedowns: pl.DataFrame | None) -> pl.DataFrame:
+    """One row per item; of the reason only the date is published, for it may name the person who asked."""
+    if takedowns is None:
+        return pl.DataFrame(
+            schema={"item_id": pl.String(), "takedown_date": pl.String(), "is_taken_down": pl.Boolean()}
+        )
+    date = pl.col("date").cast(pl.String) if "date" in takedowns.columns else pl.lit(None, pl.String)
+    return (
+        takedowns.select(pl.col("item_id").cast(pl.String), takedown_date=date, is_taken_down=pl.lit(True))
+        .sort("item_id", "takedown_date", nulls_last=True)
+        .unique("item_id", keep="first", maintain_order=True)
+    )
+
+
+def _cleaned(name: str) -> str:
+    return f"{name}//cleaned"  # "//" is in no text column's name
+
+
+def _changes_of(name: str) -> str:
+    return f"{name}//changes"
+
+
+def _language_of(name: str) -> str:
+    return f"{name}//language"
+
+
+def _findings_of(name: str) -> str:
+    return f"{name}//findings"
+
+
+def _content_chars(name: str) -> pl.Expr:
+    """Characters of a cleaned text without placeholders: an e-mail address alone is no caption."""
+    text = pl.col(_cleaned(name)).str.replace_all(PLACEHOLDER_PATTERN, "").str.strip_chars(" \n.,;:!?-")
+    symbols_only = pl.col(_cleaned(name)).str.len_chars()
+    return (
+        pl.when(pl.col(_cleaned(name)).str.contains(PLACEHOLDER_PATTERN))
+        .then(text.str.len_chars())
+        .otherwise(symbols_only)
+        .fill_null(0)
+    )
+
+
+def _released(name: str) -> pl.Expr:
+    """The cleaned text, null where nothing is left of it."""
+    text = pl.col(_cleaned(name))
+    return pl.when(text.str.len_chars() > 0).then(text)
+
+
+def _item_language(names: Sequence[str]) -> pl.Expr:
+    """The declared language, else that of the longest text with one, else "und"; null without texts."""
+    ranks, languages = [], []
+    for place, name in enumerate(names):
+        chars = pl.col(_cleaned(name)).str.len_chars().cast(pl.Int64)
+        is_known = (pl.col(_language_of(name)) != UNDETERMINED).cast(pl.Int64)
+        # Known languages first, then length, then the order of the columns.
+        ranks.append(pl.when(chars > 0).then(is_known * 2**48 + chars * 2**16 - place))
+        languages.append(pl.col(_language_of(name)))
+    best = pl.max_horizontal(pl.lit(None, pl.Int64), *ranks)
+    of_longest = [
+        pl.when(rank == best).then(language) for rank, language in zip(ranks, languages, strict=True)
+    ]
+    return pl.coalesce(pl.col("language"), *of_longest, pl.lit(None, pl.String))
+
+
+# -- the verdict ---------------------------------------------------------------------------------
+
+
+class _Fault(NamedTuple):
+    """Where ``applies`` holds, the item is removed for ``reason``."""
+
+    applies: pl.Expr
+    reason: pl.Expr
+    detail: pl.Expr
+
+
+def _judged(rows: pl.LazyFrame, config: DatasetConfig) -> pl.LazyFrame:
+    """Rows with the reason and the detail of the first fault; null where there is none."""
+    faults = [
+        _Fault(
+            pl.col("is_taken_down").fill_null(False),
+            pl.lit("taken_down"),
+            pl.format("on {}", pl.col("takedown_date")),
+        ),
+        _Fault(pl.col("problem").is_not_null(), pl.col("problem"), pl.col("problem_detail")),
+        *_label_faults(config),
+        *_image_faults(config),
+        *_text_faults(config),
+    ]
+    reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
+    for fault in reversed(faults):
+        reason = pl.when(fault.applies).then(fault.reason).otherwise(reason)
+        detail = pl.when(fault.applies).then(fault.detail).otherwise(detail)
+    return rows.with_columns(
+        reason=reason,
+        detail=detail,
+        is_raw_problem=pl.col("problem").is_not_null() & ~pl.col("is_taken_down").fill_null(False),
+    )
+
+
+def _label_faults(config: DatasetConfig) -> list[_Fault]:
+    label, settings = pl.col("label"), config.labels
+    named = pl.format("label '{}'", label)
+    faults = [
+        _Fault(label.is_in(settings.drop), pl.lit("label_dropped"), named),
+        _Fault(label.is_in(settings.unsure), pl.lit("label_unsure"), named),
+    ]
+    labelled = [source.id for source in config.sources if source.columns.label is not None]
+    if settings.required:
+        is_missing = label.is_null() & pl.col("source").is_in(labelled)
+        faults.append(_Fault(is_missing, pl.lit("label_missing"), pl.lit(None, pl.String)))
+    return faults
+
+
+def _image_faults(config: DatasetConfig) -> list[_Fault]:
+    settings = config.clean.images
+    width, height = pl.col("width_px"), pl.col("height_px")
+    shorter, longer = pl.min_horizontal(width, height), pl.max_horizontal(width, height)
+    size = pl.format("{} x {} px", width, height)
+    return [
+        _Fault(
+            pl.col("image_ref").is_not_null() & pl.col("is_image_there").is_null(),
+            pl.lit("image_missing"),
+            pl.col("image_ref"),
+        ),
+        _Fault(
+            pl.col("image_problem").is_not_null(), pl.col("image_problem"), pl.col("image_problem_detail")
+        ),
+        _Fault(shorter < settings.min_side_px, pl.lit("image_too_small"), size),
+        _Fault(longer > settings.max_aspect_ratio * shorter, pl.lit("image_extreme_aspect"), size),
+        _Fault(
+            pl.col("contrast") < settings.min_contrast,
+            pl.lit("image_blank"),
+            pl.format("contrast {}", pl.col("contrast").cast(pl.Float64).round(2)),
+        ),
+    ]
+
+
+def _text_faults(config: DatasetConfig) -> list[_Fault]:
+    """Rules of texts, for the columns that the item's own source has."""
+    names, settings = config.text_names, config.clean.texts
+    if not names:
+        return []
+    too_long = {name: pl.col(_changes_of(name)).list.contains(TOO_LONG).fill_null(False) for name in names}
+    with_texts = [source.id for source in config.sources if source.columns.texts]
+    chars = pl.col("content_chars")
+    faults = [
+        _Fault(
+            pl.any_horizontal(*too_long.values()),
+            pl.lit("text_too_long"),
+            pl.concat_str(
+                pl.lit("more than "),
+                pl.lit(f"{settings.max_chars} characters: "),
+                _names_where(too_long),
+            ),
+        )
+    ]
+    if settings.required:
+        is_empty = (chars == 0) & pl.col("source").is_in(with_texts)
+        faults.append(_Fault(is_empty, pl.lit("text_empty"), pl.lit(None, pl.String)))
+    faults.append(
+        _Fault(
+            (chars > 0) & (chars < settings.min_chars),
+            pl.lit("text_too_short"),
+            pl.format("longest has {} characters", chars),
+        )
+    )
+    dropped = [e for e in get_args(PersonalDataEntity) if config.pii.action(e) == "drop"]
+    found = {
+        name: pl.col(_findings_of(name))
+        .list.eval(pl.element().struct.field("entity").is_in(dropped))
+        .list.any()
+        .fill_null(False)
+        for name in names
+    }
+    if config.pii.enabled and dropped:
+        faults.append(
+            _Fault(pl.any_horizontal(*found.values()), pl.lit("personal_data"), _names_where(found))
+        )
+    return faults
+
+
+def _names_where(columns: dict[str, pl.Expr]) -> pl.Expr:
+    """The text columns for which the expression holds, joined by commas."""
+    named = [pl.when(applies).then(pl.lit(name)) for name, applies in columns.items()]
+    return pl.concat_str(*named, separator=", ", ignore_nulls=True)
+
+
+# -- what was changed and found ------------------------------------------------------------------
+
+
+def _changes(kept: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
+    columns = [
+        kept.select(
+            "item_id",
+            column=pl.lit(name),
+            rule=pl.col(_changes_of(name)),
+        )
+        .filter(pl.col("rule").list.len() > 0)
+        .explode("rule", empty_as_null=True, keep_nulls=True)
+        for name in names
+    ]
+    return pl.concat([pl.LazyFrame(schema=CHANGES), *columns]).sort("item_id", "column", "rule")
+
+
+def _findings(judged: pl.LazyFrame, config: DatasetConfig) -> pl.LazyFrame:
+    counted = judged.filter(pl.col("reason").is_null() | (pl.col("reason") == "personal_data"))
+    actions = {entity: config.pii.action(entity) for entity in get_args(PersonalDataEntity)}
+    columns = [
+        counted.select("item_id", column=pl.lit(name), finding=pl.col(_findings_of(name)))
+        .filter(pl.col("finding").list.len() > 0)
+        .explode("finding", empty_as_null=True, keep_nulls=True)
+        .select(
+            "item_id",
+            "column",
+            start=pl.col("finding").struct.field("start"),
+            entity=pl.col("finding").struct.field("entity"),
+            score=pl.col("finding").struct.field("score"),
+        )
+        for name in config.text_names
+    ]
+    empty = pl.LazyFrame(schema={**FINDINGS, "start": pl.Int32()}).select(
+        "item_id", "column", "start", "entity", "score"
+    )
+    return (
+        pl.concat([empty, *columns])
+        .sort("item_id", "column", "start", "entity")
+        .with_columns(action=pl.col("entity").replace_strict(actions, return_dtype=pl.String))
+        .select(*FINDINGS)
+    )
