@@ -1,0 +1,606 @@
+"""Look for leaks between splits, knowing nothing of how the split was made.
+
+Belongs here: an audit of finished splits from items, texts and thumbnails alone. Does not belong here:
+the candidate lists of ``duplicates`` or the groups of ``split``. What counts as nearly the same is shared
+with them (``similarity``), the search is not: pictures are all compared with each other, or through random
+projections instead of pHash; texts through prefix filtering, which is exact, instead of MinHash. How much
+the search itself would miss is measured in every audit, by planting transformed copies.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from dataset_pipeline.config import DatasetConfig, ImageDuplicates, TextDuplicates
+from dataset_pipeline.stages.similarity import (
+    THUMBNAIL_BYTES,
+    Floats,
+    Integers,
+    Pixels,
+    Shingles,
+    compare_pictures,
+    is_near,
+    jaccard,
+    load_thumbnails,
+    pictures_of,
+    shingles,
+    standardised,
+    text_chars,
+    text_key,
+)
+from dataset_pipeline.tables import PAIRS, THUMBNAIL_SIDE_PX
+
+EXHAUSTIVE_PICTURES = 20_000
+"""Up to so many distinct pictures, every one is compared with every other one."""
+
+PROJECTION_TABLES, PROJECTION_BITS = 32, 20
+"""Beyond: pictures that agree in all bits of one of 32 tables are compared. Two pictures that correlate by
+0.98 agree in one bit with 1 - arccos(0.98) / pi = 0.936, so all tables miss them with a chance of 5e-5."""
+
+PROJECTION_WINDOW = 256
+"""In one table a picture is compared with at most so many others of its own key; more is counted."""
+
+PLANTED_COPIES = 100
+NEAREST_PAIRS = 24
+
+_ROWS = 1024
+_GEMM_SLACK = 1e-3
+_PRODUCTS_AT_ONCE = 1 << 21
+
+Edges = tuple[Integers, Integers, Floats]
+
+NEAREST = {
+    "kind": pl.String(),
+    "item_id": pl.String(),
+    "split": pl.String(),
+    "other_item_id": pl.String(),
+    "other_split": pl.String(),
+    "similarity": pl.Float64(),
+}
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What an audit found."""
+
+    report: dict[str, Any]
+    """Contents of ``reports/leakage.json``."""
+    nearest: pl.DataFrame
+    """NEAREST: the most similar pictures ('image') and texts ('text') that are in two splits."""
+    crossing: pl.DataFrame
+    """PAIRS of which the two items are in different splits though they should not be: one a pair of pictures
+    or texts, not one a pair of items."""
+
+
+def audit_leakage(
+    items: pl.LazyFrame, images: pl.LazyFrame, text_names: Sequence[str], config: DatasetConfig
+) -> Leakage:
+    """Every link between items of different splits, and what a random split would have had.
+
+    ``items``: item_id, split, image_sha256, group_keys and texts; without group_keys, as in a release, that
+    kind is not looked at. ``images``: sha256, pixel_hash, phash, thumbnail. Of ``config`` it reads
+    ``duplicates``, ``split.link``, ``split.min_link_text_chars`` and ``seed``.
+
+    Counts are of item pairs: a picture used by 3 items of 'train' and 2 of 'test' is 6 pairs. A pair linked in
+    two ways counts in each kind; a kind covers only what the stricter kind before it does not. The random
+    split has the same items and the same sizes. ``leaked_items`` are items outside 'train' with at least one
+    link into 'train'. Kinds that ``split.link`` leaves out are counted under ``not_linked_by_kind``.
+    """
+    audit = _Audit(items, images, text_names, config)
+    return audit.result()
+
+
+class _Audit:
+    """One audit: the items as numbers, the links of each kind, and what crosses."""
+
+    def __init__(
+        self, items: pl.LazyFrame, images: pl.LazyFrame, text_names: Sequence[str], config: DatasetConfig
+    ) -> None:
+        self.config = config
+        schema = items.collect_schema()
+        optional: dict[str, pl.DataType] = {"group_keys": pl.List(pl.String), "leak_group": pl.String()}
+        given = [
+            pl.col(name) if name in schema else pl.lit(None, dtype).alias(name)
+            for name, dtype in optional.items()
+        ]
+        self.table = (
+            items.select("item_id", "split", "image_sha256", *given, text_key=text_key(text_names))
+            .sort("item_id")
+            .collect()
+        )
+        names = self.table["split"].unique().sort()
+        self.split_names = names.to_list()
+        self.splits = self.table["split"].rank("dense").cast(pl.Int64).to_numpy() - 1
+        self.random_splits = np.random.default_rng(config.seed).permutation(self.splits)
+        self.crossing: list[pl.DataFrame] = []
+        self.nearest: list[pl.DataFrame] = []
+        self.counts: dict[str, dict[str, int]] = {"split": {}, "random": {}}
+        self.leaked = {
+            "split": np.zeros(self.table.height, bool),
+            "random": np.zeros(self.table.height, bool),
+        }
+        self.not_linked: dict[str, int] = {}
+        self.recall: dict[str, dict[str, float]] = {}
+        self.method: dict[str, str] = {}
+
+        self._group_keys()
+        self._pictures(images)
+        self._texts()
+
+    # -- kinds -----------------------------------------------------------------------------
+
+    def _group_keys(self) -> None:
+        long = (
+            self.table.select(pl.int_range(pl.len()).alias("row"), "group_keys")
+            .explode("group_keys", empty_as_null=True, keep_nulls=True)
+            .drop_nulls("group_keys")
+        )
+        rows = long["row"].to_numpy()
+        codes = _codes(long["group_keys"])
+        self._record("group_keys", "group_keys", rows, codes)
+
+    def _pictures(self, images: pl.LazyFrame) -> None:
+        files = pictures_of(self.table.lazy(), images)
+        joined = self.table.select("image_sha256").join(
+            files.select("sha256", "pixel_hash"),
+            left_on="image_sha256",
+            right_on="sha256",
+            how="left",
+            maintain_order="left",
+        )
+        rows = np.flatnonzero(self.table["image_sha256"].is_not_null().to_numpy())
+        file_codes = _codes(self.table["image_sha256"].gather(rows))
+        self._record("same_bytes", "image", rows, file_codes)
+        rows = np.flatnonzero(joined["pixel_hash"].is_not_null().to_numpy())
+        codes = _codes(joined["pixel_hash"].gather(rows))
+        within = _codes(self.table["image_sha256"].gather(rows))
+        self._record("same_pixels", "image", rows, codes, without=within)
+
+        pictures = files.group_by("pixel_hash").agg(pl.col("sha256").min()).sort("pixel_hash")
+        settings = self.config.duplicates.image
+        thumbnails = load_thumbnails(images, pictures["sha256"])
+        if not settings.near or pictures.height == 0:
+            return
+        origins, copies, names = planted_pictures(thumbnails, self.config.seed)
+        search = _PictureSearch(np.concatenate([thumbnails, copies]), settings, self.config.seed)
+        left, right, score = search.near()
+        is_copy = right >= len(thumbnails)
+        found = set(zip(left[is_copy].tolist(), right[is_copy].tolist(), strict=True))
+        self.recall["near_image"] = _recall(
+            names, [(o, len(thumbnails) + c) in found for c, o in enumerate(origins.tolist())]
+        )
+        self.method["near_image"] = search.method
+        real = ~is_copy & (left < len(thumbnails))
+        self._record("near_image", "image", rows, codes, edges=(left[real], right[real], score[real]))
+        first_row = _first_rows(rows, codes, pictures.height)
+        picture_splits = self.splits[first_row]
+        self._near_misses("image", first_row, search.nearest(picture_splits, len(thumbnails)))
+
+    def _texts(self) -> None:
+        table = self.table.select("text_key", chars=text_chars(pl.col("text_key")))
+        rows = np.flatnonzero(table["text_key"].is_not_null().to_numpy())
+        if len(rows) == 0:
+            return
+        minimum = self.config.split.min_link_text_chars
+        chars = table["chars"].gather(rows).cast(pl.Int64).to_numpy()
+        long, short = rows[chars >= minimum], rows[chars < minimum]
+        self._record("same_text", "text", long, _codes(table["text_key"].gather(long)))
+        if len(short):
+            self._record("same_short_text", "", short, _codes(table["text_key"].gather(short)))
+
+        settings = self.config.duplicates.text
+        rows = rows[chars >= settings.min_chars]
+        if not settings.near or len(rows) == 0:
+            return
+        keys = table["text_key"].gather(rows)
+        distinct = keys.unique().sort()
+        codes = _codes(keys)
+        origins, copies, names = planted_texts(distinct, self.config.seed)
+        sets = shingles(pl.concat([distinct, copies]), settings.shingle_chars)
+        left, right, score = near_texts(sets, settings)
+        # A short text that gained a word is only a true near-duplicate where it says so itself.
+        first = len(distinct)
+        truth = jaccard(sets, origins, np.arange(first, first + len(copies))) >= settings.min_jaccard
+        is_copy = (right >= first) & (score >= settings.min_jaccard)
+        found = set(zip(left[is_copy].tolist(), right[is_copy].tolist(), strict=True))
+        self.recall["near_text"] = _recall(
+            [name for name, true in zip(names, truth, strict=True) if true],
+            [(o, first + c) in found for c, o in enumerate(origins.tolist()) if truth[c]],
+        )
+        self.method["near_text"] = "prefix filter on character shingles (exact), verified by Jaccard"
+        real = right < first
+        left, right, score = left[real], right[real], score[real]
+        holds = score >= settings.min_jaccard
+        self._record("near_text", "text", rows, codes, edges=(left[holds], right[holds], score[holds]))
+        first_row = _first_rows(rows, codes, first)
+        self._near_misses("text", first_row, _best_crossing(left, right, score, self.splits[first_row]))
+
+    # -- counting --------------------------------------------------------------------------
+
+    def _record(
+        self,
+        kind: str,
+        link: str,
+        rows: Integers,
+        codes: Integers,
+        *,
+        without: Integers | None = None,
+        edges: Edges | None = None,
+    ) -> None:
+        """Count what crosses among ``rows`` of equal ``codes`` (less those of equal ``without``), or of codes
+        that ``edges`` join."""
+        is_gated = link in self.config.split.link
+        for name, splits in (("split", self.splits), ("random", self.random_splits)):
+            count, leaked = _crossing(codes, splits[rows], len(self.split_names), self._train(), edges)
+            if without is not None:
+                count -= _crossing(without, splits[rows], len(self.split_names), self._train(), None)[0]
+            if is_gated:
+                self.counts[name][kind] = count
+                self.leaked[name][rows[leaked]] = True
+            elif name == "split":
+                self.not_linked[kind] = count
+        if is_gated and self.counts["split"][kind]:
+            self.crossing.append(self._crossing_pairs(kind, rows, codes, edges))
+
+    def _train(self) -> int:
+        return self.split_names.index("train") if "train" in self.split_names else -1
+
+    def _crossing_pairs(
+        self, kind: str, rows: Integers, codes: Integers, edges: Edges | None
+    ) -> pl.DataFrame:
+        """For each picture, text or key that is in several splits, one pair; for each near pair, one."""
+        table = pl.DataFrame({"row": rows, "code": codes, "split": self.splits[rows]})
+        first = table.group_by("code", "split").agg(pl.col("row").min()).sort("code", "row")
+        if edges is None:
+            ends = first.join(first.group_by("code").agg(pl.col("row").min()), on="code", suffix="_first")
+            ends = ends.filter(pl.col("row") != pl.col("row_first")).with_columns(score=pl.lit(1.0))
+        else:
+            joined = pl.DataFrame({"left": edges[0], "right": edges[1], "score": edges[2]})
+            ends = (
+                joined.join(first, left_on="left", right_on="code")
+                .join(first, left_on="right", right_on="code", suffix="_first")
+                .filter(pl.col("split") != pl.col("split_first"))
+            )
+        ids = self.table["item_id"]
+        a, b = ends["row"].to_numpy(), ends["row_first"].to_numpy()
+        return pl.DataFrame(
+            {
+                "item_id": ids.gather(np.minimum(a, b)),
+                "other_item_id": ids.gather(np.maximum(a, b)),
+                "kind": pl.repeat(kind, len(a), dtype=pl.String, eager=True),
+                "score": ends["score"].round(6),
+            },
+            schema=dict(PAIRS),
+        )
+
+    def _near_misses(self, kind: str, first_row: Integers, edges: Edges) -> None:
+        left, right = first_row[edges[0]], first_row[edges[1]]
+        self.nearest.append(
+            pl.DataFrame(
+                {
+                    "kind": pl.repeat(kind, len(left), dtype=pl.String, eager=True),
+                    "item_id": self.table["item_id"].gather(left),
+                    "split": self.table["split"].gather(left),
+                    "other_item_id": self.table["item_id"].gather(right),
+                    "other_split": self.table["split"].gather(right),
+                    "similarity": np.round(edges[2], 6),
+                },
+                schema=NEAREST,
+            )
+        )
+
+    def result(self) -> Leakage:
+        """The report and its tables."""
+        counts, random = self.counts["split"], self.counts["random"]
+        outside = self.splits != self._train()
+        random_outside = self.random_splits != self._train()
+        config = self.config
+        report = {
+            "cross_split_pairs": sum(counts.values()),
+            "by_kind": counts,
+            "leaked_items": int((self.leaked["split"] & outside).sum()),
+            "leaked_share": _share(self.leaked["split"], outside),
+            "random_split_pairs": sum(random.values()),
+            "random_by_kind": random,
+            "random_leaked_items": int((self.leaked["random"] & random_outside).sum()),
+            "random_leaked_share": _share(self.leaked["random"], random_outside),
+            "not_linked_by_kind": self.not_linked,
+            "items": self.table.height,
+            "items_outside_train": int(outside.sum()),
+            "largest_group": self._largest_group(),
+            "method": {
+                "group_keys": "equal keys",
+                "same_bytes": "equal SHA-256 of files",
+                "same_pixels": "equal SHA-256 of pixels",
+                "same_text": "equal texts, letter case and spacing apart",
+                **self.method,
+            },
+            "thresholds": {
+                "image": config.duplicates.image.model_dump(mode="json"),
+                "text": config.duplicates.text.model_dump(mode="json"),
+                "link": list(config.split.link),
+                "min_link_text_chars": config.split.min_link_text_chars,
+            },
+            "search_recall": self.recall,
+            "planted_copies": PLANTED_COPIES,
+        }
+        no_pairs, no_nearest = pl.DataFrame(schema=dict(PAIRS)), pl.DataFrame(schema=NEAREST)
+        return Leakage(
+            report,
+            pl.concat([no_nearest, *self.nearest]),
+            pl.concat([no_pairs, *self.crossing]).unique().sort("item_id", "other_item_id", "kind"),
+        )
+
+    def _largest_group(self) -> dict[str, Any]:
+        """Size of the largest leak group, where the items carry one."""
+        if "leak_group" not in self.table.columns or self.table.height == 0:
+            return {"items": 0, "share": 0.0}
+        largest = int(self.table["leak_group"].value_counts()["count"].max())  # type: ignore[arg-type]
+        return {"items": largest, "share": round(largest / self.table.height, 6)}
+
+
+def _share(leaked: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_]) -> float:
+    return round(float((leaked & outside).sum() / max(int(outside.sum()), 1)), 6)
+
+
+def _codes(values: pl.Series) -> Integers:
+    """Numbers from 0 in the sorted order of the values; no nulls."""
+    return (values.rank("dense").cast(pl.Int64) - 1).to_numpy()
+
+
+def _first_rows(rows: Integers, codes: Integers, count: int) -> Integers:
+    """First row of every code."""
+    first = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first, codes, rows)
+    return first
+
+
+def _crossing(
+    codes: Integers, splits: Integers, split_count: int, train: int, edges: Edges | None
+) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Item pairs of equal (or joined) codes in different splits; and which rows are linked to 'train'."""
+    count = int(codes.max()) + 1 if len(codes) else 0
+    per_code = np.bincount(codes * split_count + splits, minlength=count * split_count)
+    per_code = per_code.reshape(count, split_count)
+    total = per_code.sum(axis=1)
+    if edges is None:
+        pairs = int((total**2 - (per_code**2).sum(axis=1)).sum()) // 2
+        in_train = per_code[:, train] > 0 if train >= 0 else np.zeros(count, bool)
+    else:
+        left, right, _ = edges
+        pairs = int((total[left] * total[right] - (per_code[left] * per_code[right]).sum(axis=1)).sum())
+        in_train = np.zeros(count, bool)
+        if train >= 0:
+            np.logical_or.at(in_train, left, per_code[right, train] > 0)
+            np.logical_or.at(in_train, right, per_code[left, train] > 0)
+    return pairs, in_train[codes] & (splits != train)
+
+
+def _best_crossing(left: Integers, right: Integers, score: Floats, splits: Integers) -> Edges:
+    """The NEAREST_PAIRS pairs of highest score whose ends are in different splits."""
+    crosses = np.flatnonzero(splits[left] != splits[right])
+    best = crosses[np.lexsort((right[crosses], left[crosses], -score[crosses]))[:NEAREST_PAIRS]]
+    return left[best], right[best], score[best]
+
+
+# -- pictures ------------------------------------------------------------------------------
+
+
+class _PictureSearch:
+    """Nearly identical thumbnails: all pairs where that is affordable, else random projections."""
+
+    def __init__(self, thumbnails: Pixels, settings: ImageDuplicates, seed: int) -> None:
+        self.thumbnails = thumbnails
+        self.settings = settings
+        self.seed = seed
+        self.uncompared = 0
+        self.is_exhaustive = len(thumbnails) <= EXHAUSTIVE_PICTURES
+
+    @property
+    def method(self) -> str:
+        if self.is_exhaustive:
+            return f"all pairs of {len(self.thumbnails):,} pictures (planted copies included) compared"
+        return (
+            f"random projections, {PROJECTION_TABLES} tables of {PROJECTION_BITS} bits; "
+            f"{self.uncompared:,} comparisons left out in crowded tables"
+        )
+
+    def near(self) -> Edges:
+        """All pairs that count as one picture: (left, right, similarity), left < right."""
+        found: list[Edges] = []
+        for left, right in self._candidates():
+            match = compare_pictures(self.thumbnails, left, right)
+            holds = is_near(match, self.settings)
+            found.append((left[holds], right[holds], match.similarity[holds]))
+        return _joined(found)
+
+    def nearest(self, splits: Integers, count: int) -> Edges:
+        """The most similar pairs among the first ``count`` thumbnails that are in different splits."""
+        best = _joined([])
+        for left, right, score in self._hopeful(splits, count):
+            best = _best_crossing(*_joined([best, (left, right, score)]), splits)
+        similarity = compare_pictures(self.thumbnails, best[0], best[1]).similarity
+        return _best_crossing(best[0], best[1], similarity, splits)
+
+    def _hopeful(self, splits: Integers, count: int) -> Iterator[Edges]:
+        """Of every block (or table), the crossing pairs that may be among the most similar ones of all."""
+        if not self.is_exhaustive:
+            for left, right in self._projected():
+                inside = (left < count) & (right < count)
+                inside[inside] &= splits[left[inside]] != splits[right[inside]]
+                score = compare_pictures(self.thumbnails, left[inside], right[inside]).similarity
+                yield left[inside], right[inside], score
+            return
+        for start, other, product in self._products(count):
+            rows, columns = (
+                splits[at : at + size] for at, size in zip((start, other), product.shape, strict=True)
+            )
+            product[rows[:, None] == columns[None, :]] = -2
+            flat = product.ravel()
+            best = np.argpartition(flat, -min(NEAREST_PAIRS, len(flat)))[-NEAREST_PAIRS:]
+            best = best[flat[best] > -2]
+            i, j = np.divmod(best, product.shape[1])
+            once = i + start < j + other
+            yield i[once] + start, j[once] + other, flat[best][once].astype(np.float64)
+
+    def _candidates(self) -> Iterator[tuple[Integers, Integers]]:
+        if self.is_exhaustive:
+            floor = self.settings.min_similarity - _GEMM_SLACK
+            for start, other, product in self._products(len(self.thumbnails)):
+                i, j = np.nonzero(product >= floor)
+                once = i + start < j + other
+                yield i[once] + start, j[once] + other
+        else:
+            yield from self._projected()
+
+    def _products(self, count: int) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
+        """Correlations of all pairs of the first ``count`` thumbnails, block by block: (row, column, block)."""
+        for start in range(0, count, _ROWS):
+            rows = standardised(self.thumbnails[start : min(start + _ROWS, count)])
+            for other in range(start, count, _ROWS):
+                columns = (
+                    rows
+                    if other == start
+                    else standardised(self.thumbnails[other : min(other + _ROWS, count)])
+                )
+                yield start, other, rows @ columns.T
+
+    def _projected(self) -> Iterator[tuple[Integers, Integers]]:
+        """Pairs that agree in all bits of a table (Charikar 2002), each in the first such table."""
+        generator = np.random.default_rng(self.seed)
+        planes = generator.standard_normal((THUMBNAIL_BYTES, PROJECTION_TABLES * PROJECTION_BITS), np.float32)
+        weights = np.int64(1) << np.arange(PROJECTION_BITS, dtype=np.int64)
+        keys = np.zeros((PROJECTION_TABLES, len(self.thumbnails)), np.int32)
+        for start in range(0, len(self.thumbnails), _ROWS):
+            bits = standardised(self.thumbnails[start : start + _ROWS]) @ planes > 0
+            by_table = bits.reshape(-1, PROJECTION_TABLES, PROJECTION_BITS)
+            keys[:, start : start + _ROWS] = (by_table @ weights).T
+        self.uncompared = 0
+        for number, key in enumerate(keys):
+            order = np.argsort(key, kind="stable")
+            _, sizes = np.unique(key, return_counts=True)
+            missed = np.maximum(sizes - 1 - PROJECTION_WINDOW, 0)
+            self.uncompared += int((missed * (missed + 1) // 2).sum())
+            for distance in range(1, min(int(sizes.max()), PROJECTION_WINDOW + 1)):
+                a, b = order[:-distance], order[distance:]
+                same = key[a] == key[b]
+                left, right = np.minimum(a[same], b[same]), np.maximum(a[same], b[same])
+                for earlier in keys[:number]:
+                    is_new = earlier[left] != earlier[right]
+                    left, right = left[is_new], right[is_new]
+                yield left, right
+
+
+def _joined(parts: list[Edges]) -> Edges:
+    none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    left, right, score = (np.concatenate([part[k] for part in [none, *parts]]) for k in range(3))
+    return left, right, score
+
+
+def planted_pictures(thumbnails: Pixels, seed: int) -> tuple[Integers, Pixels, list[str]]:
+    """Transformed copies of up to PLANTED_COPIES thumbnails: (origin of each, copies, name of each's change).
+
+    The changes imitate, at the size of a thumbnail, what re-encoding, resizing and editing do to it.
+    """
+    generator = np.random.default_rng(seed)
+    spread = thumbnails.std(axis=1) > 8  # on a picture of one colour no change can be recognised
+    eligible = np.flatnonzero(spread)
+    chosen = np.sort(generator.permutation(eligible)[:PLANTED_COPIES])
+    values = thumbnails[chosen].astype(np.float64)
+    noise = generator.normal(0, 3, values.shape)
+    side = THUMBNAIL_SIDE_PX
+    square = values.reshape(-1, side, side, 3)
+    padded = np.pad(square, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    blurred = sum(
+        weight * padded[:, 1 + dy : side + 1 + dy, 1 + dx : side + 1 + dx]
+        for dy, dx, weight in ((0, 0, 0.6), (0, 1, 0.1), (0, -1, 0.1), (1, 0, 0.1), (-1, 0, 0.1))
+    )
+    changed = {
+        "noise of re-encoding": values + noise,
+        "softened by resizing": np.asarray(blurred).reshape(values.shape),
+        "10 % darker": values * 0.9,
+        "10 % less contrast": values * 0.9 + 12.75,
+        "10 % brighter": values * 1.1,
+    }
+    copies = [np.clip(np.rint(value), 0, 255).astype(np.uint8) for value in changed.values()]
+    names = [name for name in changed for _ in chosen]
+    return np.tile(chosen, len(changed)), np.concatenate(copies), names
+
+
+# -- texts ---------------------------------------------------------------------------------
+
+
+def near_texts(sets: Shingles, settings: TextDuplicates) -> Edges:
+    """Pairs of texts that share a rare shingle, with their true Jaccard similarity (left, right, score).
+
+    Every pair at or above ``min_jaccard`` is among them: prefix filtering (Chaudhuri, Ganti and Kaushik 2006;
+    Bayardo, Ma and Srikant 2007). With shingles in one order for all texts, rarest first, two sets of that
+    similarity share one of their first |s| - ceil(t |s|) + 1 shingles. Pairs below the threshold that came
+    up are returned too; they are the near misses.
+    """
+    from scipy.sparse import csr_array
+
+    sizes = sets.sizes
+    text = np.repeat(np.arange(len(sizes)), sizes)
+    _, shingle, frequency = np.unique(sets.values, return_inverse=True, return_counts=True)
+    order = np.lexsort((shingle, frequency[shingle], text))
+    text, shingle = text[order], shingle[order]
+    rank = np.arange(len(text)) - sets.offsets[:-1][text]
+    prefix = sizes - np.ceil(settings.min_jaccard * sizes - 1e-9).astype(np.int64) + 1
+    in_prefix = rank < prefix[text]
+    text, shingle = text[in_prefix], shingle[in_prefix]
+    rows = csr_array(
+        (np.ones(len(text), np.int32), (text, shingle)), shape=(len(sizes), max(len(frequency), 1))
+    )
+    columns = rows.T.tocsr()
+    load = np.bincount(text, weights=np.diff(columns.indptr)[shingle], minlength=len(sizes))
+    found: list[Edges] = []
+    start = 0
+    total = np.cumsum(load)
+    while start < len(sizes):
+        done = total[start - 1] if start else 0
+        stop = max(int(np.searchsorted(total, done + _PRODUCTS_AT_ONCE, side="right")), start + 1)
+        shared = (rows[start:stop] @ columns).tocoo()
+        left, right = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
+        small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
+        keep = (left < right) & (small >= settings.min_jaccard * large - 1e-9)
+        left, right = left[keep], right[keep]
+        score = jaccard(sets, left, right)
+        close = score >= min(0.6, settings.min_jaccard)
+        found.append((left[close], right[close], score[close]))
+        start = stop
+    left, right, score = _joined(found)
+    order = np.lexsort((right, left))
+    return left[order], right[order], score[order]
+
+
+def planted_texts(keys: pl.Series, seed: int) -> tuple[Integers, pl.Series, list[str]]:
+    """Changed copies of up to PLANTED_COPIES texts: (origin of each, copies, name of each's change)."""
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(len(keys))[:PLANTED_COPIES])
+    origins: list[int] = []
+    copies: list[str] = []
+    names: list[str] = []
+    for row, text in zip(chosen.tolist(), keys.gather(chosen).to_list(), strict=True):
+        at = int(generator.integers(0, len(text)))
+        changed = {
+            "a letter left out": text[:at] + text[at + 1 :],
+            "two letters added": f"{text} x",
+            "first word moved to the end": " ".join([*text.split(" ")[1:], text.split(" ")[0]]),
+        }
+        origins += [row] * len(changed)
+        copies += changed.values()
+        names += changed
+    return np.array(origins, np.int64), pl.Series(copies, dtype=pl.String), names
+
+
+def _recall(names: Sequence[str], found: Sequence[bool]) -> dict[str, float]:
+    """Share of planted copies that were found, by change."""
+    return {
+        name: round(sum(hit for n, hit in zip(names, found, strict=True) if n == name) / names.count(name), 6)
+        for name in dict.fromkeys(names)
+    }
