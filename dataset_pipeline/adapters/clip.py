@@ -1,0 +1,306 @@
+"""CLIP models from open_clip: loaded by name or from a checkpoint, or trained small from scratch.
+
+Belongs here: weights, tokenisers, pixels to tensors, embeddings. Does not belong here: what the
+embeddings are used for (``stages/baselines.py``). An embedding is a float32 vector of length 1.
+"""
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dataset_pipeline.adapters.images import on_white, to_8_bit
+from dataset_pipeline.adapters.sources import read_images
+from dataset_pipeline.adapters.store import file_sha256, write_atomically
+from dataset_pipeline.config import ClipModel, TrainClip
+from dataset_pipeline.errors import ConfigError, OutsideWorldError
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+SMALL = "small"
+_TEXT_BATCH = 512
+_IMAGE_BATCH = 64
+_SHIFT_PX = 4
+
+
+class Encoder:
+    """An open_clip model that embeds pictures and texts."""
+
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any) -> None:
+        """``preprocess``: PIL image -> tensor; ``tokenizer``: texts -> token tensor."""
+        import torch
+
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = model.to(self.device).eval()
+        self._preprocess = preprocess
+        self._tokenizer = tokenizer
+
+    def embed_images(self, pictures: Iterable[bytes]) -> Floats:
+        """(n, dimensions) embeddings of n encoded pictures."""
+        import torch
+
+        batches, pending = [], []
+        for data in pictures:
+            pending.append(self._preprocess(open_rgb(data)))
+            if len(pending) == _IMAGE_BATCH:
+                batches.append(self._run(self._model.encode_image, torch.stack(pending)))
+                pending = []
+        if pending:
+            batches.append(self._run(self._model.encode_image, torch.stack(pending)))
+        return np.concatenate(batches) if batches else np.zeros((0, 0), np.float32)
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """(n, dimensions) embeddings of n texts; what exceeds the model's context is cut off."""
+        batches = [
+            self._run(self._model.encode_text, self._tokenizer(list(texts[start : start + _TEXT_BATCH])))
+            for start in range(0, len(texts), _TEXT_BATCH)
+        ]
+        return np.concatenate(batches) if batches else np.zeros((0, 0), np.float32)
+
+    def _run(self, encode: Callable[..., "torch.Tensor"], batch: "torch.Tensor") -> Floats:
+        import torch
+
+        with torch.inference_mode():
+            embedded = encode(batch.to(self.device), normalize=True)
+        result: Floats = embedded.float().cpu().numpy()
+        return result
+
+
+def embed_picture_rows(batch: pl.DataFrame, encoder: Callable[[], Encoder]) -> pl.DataFrame:
+    """``sha256`` and ``embedding`` for rows with ``sha256`` and ``location``.
+
+    ``encoder`` is called for the model only where there is something to embed.
+    """
+    if batch.is_empty():
+        return pl.DataFrame(schema={"sha256": pl.String, "embedding": pl.List(pl.Float32)})
+    vectors = encoder().embed_images(read_images(batch["location"].to_list()))
+    return batch.select("sha256", embedding=pl.Series(vectors).cast(pl.List(pl.Float32)))
+
+
+def embed_text_rows(batch: pl.DataFrame, encoder: Callable[[], Encoder]) -> pl.DataFrame:
+    """``text`` and ``embedding`` for rows with ``text``; see :func:`embed_picture_rows`."""
+    if batch.is_empty():
+        return pl.DataFrame(schema={"text": pl.String, "embedding": pl.List(pl.Float32)})
+    vectors = encoder().embed_texts(batch["text"].to_list())
+    return batch.select("text", embedding=pl.Series(vectors).cast(pl.List(pl.Float32)))
+
+
+def open_rgb(data: bytes) -> Any:
+    """A PIL picture, upright, RGB, on white where it is transparent."""
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(data)) as image:
+        upright = to_8_bit(ImageOps.exif_transpose(image))
+        return on_white(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+
+
+# -- loading -------------------------------------------------------------------------------
+
+
+def model_identity(model: ClipModel, base: Path) -> str:
+    """What decides a pretrained model's embeddings: names, and the bytes of a checkpoint file."""
+    checkpoint = _checkpoint(model, base)
+    return f"{model.architecture}/{file_sha256(checkpoint) if checkpoint else model.pretrained}"
+
+
+def load_encoder(model: ClipModel, base: Path) -> Encoder:
+    """A model by open_clip name and tag, or from a checkpoint relative to ``base``.
+
+    Raises ``ConfigError`` for a name that does not exist (with the nearest ones) and
+    ``OutsideWorldError`` where the weights cannot be had, with the ways to get them.
+    """
+    import difflib
+
+    open_clip = _open_clip()
+    known = [*open_clip.list_models()]
+    if model.architecture not in known:
+        near = difflib.get_close_matches(model.architecture, known, n=3)
+        raise ConfigError(
+            f"baselines.models: no architecture '{model.architecture}'",
+            hint=f"Nearest: {', '.join(near or known[:3])}",
+        )
+    checkpoint = _checkpoint(model, base)
+    tags = open_clip.list_pretrained_tags_by_model(model.architecture)
+    if checkpoint is None and model.pretrained not in tags:
+        raise ConfigError(
+            f"baselines.models: '{model.pretrained}' is no file below {base} and no weights of {model.architecture}",
+            hint=f"Known weights: {', '.join(tags) or 'none'}",
+        )
+    try:
+        with _quiet():
+            made, _train, preprocess = open_clip.create_model_and_transforms(
+                model.architecture, pretrained=str(checkpoint) if checkpoint else model.pretrained
+            )
+            return Encoder(made, preprocess, open_clip.get_tokenizer(model.architecture))
+    except Exception as error:  # hub clients raise many kinds of errors, all of which mean this
+        cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        raise OutsideWorldError(
+            f"the weights of {model.name} cannot be loaded ({cause[:160]})",
+            hint="Build once where the network is, or download the checkpoint there and name its path as "
+            "'pretrained'; 'models: [small]' trains a small one without any download",
+        ) from None
+
+
+def _checkpoint(model: ClipModel, base: Path) -> Path | None:
+    path = base / str(model.pretrained)
+    return path if model.pretrained is not None and path.is_file() else None
+
+
+def _open_clip() -> Any:
+    import open_clip
+
+    with resources.as_file(resources.files("dataset_pipeline") / "models") as folder:
+        open_clip.add_model_config(folder)
+    return open_clip
+
+
+@contextmanager
+def _quiet() -> Any:
+    """Hub clients print progress bars and warnings; what matters is in the error."""
+    logging.disable(logging.WARNING)
+    before = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        if before is None:
+            del os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]
+
+
+# -- training ------------------------------------------------------------------------------
+
+
+def training_identity(
+    model: ClipModel, sha256s: Sequence[str], captions: Sequence[Sequence[str]], seed: int
+) -> str:
+    """What decides a trained model's weights: settings, seed, pictures and their captions."""
+    digest = hashlib.sha256(repr((model.model_dump(), seed)).encode())
+    for sha256, texts in zip(sha256s, captions, strict=True):
+        digest.update(repr((sha256, list(texts))).encode())
+    return digest.hexdigest()[:32]
+
+
+def trained_encoder(
+    model: ClipModel,
+    locations: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    seed: int,
+    checkpoint: Path,
+    progress: Callable[[int, int], None],
+) -> Encoder:
+    """A model trained from scratch on n pictures and their captions; from ``checkpoint`` if it is there.
+
+    ``locations``: n places of pictures; ``captions``: n non-empty lists of texts. One epoch shows
+    each picture once, with one of its captions. The loss is CLIP's symmetric cross-entropy
+    (Radford et al., 2021). Same input, seed and machine give the same weights.
+    """
+    import torch
+
+    if model.train is None:
+        raise ValueError(f"{model.name} is not a model to train")
+    open_clip = _open_clip()
+    torch.manual_seed(seed)
+    with _quiet():  # open_clip warns that the weights are random, which is the point
+        clip = open_clip.create_model(model.architecture)
+    tokenizer = open_clip.get_tokenizer(model.architecture)
+    preprocess = open_clip.image_transform(
+        clip.visual.image_size, is_train=False, mean=clip.visual.image_mean, std=clip.visual.image_std
+    )
+    if checkpoint.is_file():
+        clip.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    else:
+        side = int(np.max(clip.visual.image_size))
+        pixels = np.stack([_square(data, side) for data in read_images(list(locations))])
+        _train(clip, tokenizer, pixels, captions, model.train, seed, progress)
+        stream = io.BytesIO()
+        torch.save(clip.state_dict(), stream)
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(checkpoint, stream.getvalue())
+    return Encoder(clip, preprocess, tokenizer)
+
+
+def _square(data: bytes, side: int) -> Bytes:
+    """(side, side, 3) pixels: the middle square, as open_clip's evaluation transform cuts it."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(open_rgb(data), (side, side), Image.Resampling.BICUBIC))
+
+
+def _train(
+    clip: Any,
+    tokenizer: Any,
+    pixels: Bytes,
+    captions: Sequence[Sequence[str]],
+    settings: TrainClip,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    import torch
+    from open_clip.loss import ClipLoss
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    clip.to(device).train()
+    mean = torch.tensor(clip.visual.image_mean).view(1, 3, 1, 1)
+    std = torch.tensor(clip.visual.image_std).view(1, 3, 1, 1)
+    flat = [text for texts in captions for text in texts]
+    tokens = torch.cat([tokenizer(flat[start : start + 4096]) for start in range(0, len(flat), 4096)])
+    starts = np.concatenate([[0], np.cumsum([len(texts) for texts in captions])])
+    batch = min(settings.batch_size, len(pixels))
+    steps = settings.epochs * (len(pixels) // batch)
+    decayed = [p for p in clip.parameters() if p.ndim >= 2]
+    plain = [p for p in clip.parameters() if p.ndim < 2]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=max(2, steps)
+    )
+    loss_of = ClipLoss()
+    generator = np.random.default_rng(seed)
+    step = 0
+    for _epoch in range(settings.epochs):
+        order = generator.permutation(len(pixels))
+        for start in range(0, len(order) - batch + 1, batch):
+            rows = order[start : start + batch]
+            picked = starts[rows] + generator.integers(0, starts[rows + 1] - starts[rows])
+            images = torch.from_numpy(_shifted(pixels[rows], generator)).permute(0, 3, 1, 2).float() / 255
+            image_features, text_features, scale = clip(
+                ((images - mean) / std).to(device), tokens[torch.from_numpy(picked)].to(device)
+            )
+            loss = loss_of(image_features, text_features, scale)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            with torch.no_grad():
+                clip.logit_scale.clamp_(0, np.log(100))
+            step += 1
+            progress(step, steps)
+    if not torch.isfinite(loss):
+        raise ArithmeticError(f"training of CLIP diverged: the loss is {loss.item()}")
+
+
+def _shifted(pixels: Bytes, generator: np.random.Generator) -> Bytes:
+    """Each picture moved by up to ``_SHIFT_PX`` pixels: the cheapest augmentation that helps."""
+    side = pixels.shape[1]
+    padded = np.pad(pixels, ((0, 0), (_SHIFT_PX, _SHIFT_PX), (_SHIFT_PX, _SHIFT_PX), (0, 0)), mode="edge")
+    offsets = generator.integers(0, 2 * _SHIFT_PX + 1, (len(pixels), 2))
+    return np.stack(
+        [picture[y : y + side, x : x + side] for picture, (y, x) in zip(padded, offsets, strict=True)]
+    )

@@ -1,0 +1,455 @@
+"""How well simple models predict the labels of the test split, with intervals.
+
+Belongs here: classifiers on embeddings, metrics, and the tables they are recomputed from. Does not
+belong here: making embeddings (``adapters/clip.py``). Every number of the report can be recomputed
+from the prediction tables and ``metadata/items.parquet``.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dataset_pipeline.config import Baselines as BaselineSettings
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+TOP = 5
+_REGULARISATION = (0.01, 0.1, 1.0)
+"""Candidates for scikit-learn's C; the validation split chooses."""
+_HISTOGRAM_BINS = 40
+
+LEADERBOARD = {
+    "model": pl.String(),
+    "task": pl.String(),
+    "inputs": pl.String(),
+    "top1": pl.Float64(),
+    "top1_low": pl.Float64(),
+    "top1_high": pl.Float64(),
+    "top5": pl.Float64(),
+    "macro_f1": pl.Float64(),
+    "n_test": pl.Int64(),
+}
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One model's embeddings of the items, and of the labels' prompts.
+
+    ``image`` and ``text``: (distinct, dimensions) float32 of length 1; ``image_row`` and
+    ``text_row``: (items,) rows of them, -1 where an item has none; ``label``: (labels, dimensions),
+    the mean embedding of each label's prompts, of length 1.
+    """
+
+    description: str
+    image: Floats
+    image_row: Ints
+    text: Floats
+    text_row: Ints
+    label: Floats
+
+
+@dataclass(frozen=True)
+class Results:
+    """The report (JSON), the leaderboard, and predictions by file name."""
+
+    report: dict[str, Any]
+    leaderboard: pl.DataFrame
+    predictions: dict[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The classification task: items with a label, as arrays."""
+
+    items: pl.DataFrame
+    labels: list[str]
+    target: Ints
+    train: Ints
+    validation: Ints
+    test: Ints
+
+
+def item_text(text_columns: Sequence[str]) -> pl.Expr:
+    """All texts of an item as one, in the order of the columns; null where it has none."""
+    if not text_columns:
+        return pl.lit(None, pl.String).alias("text")
+    joined = pl.concat_str([pl.col(name) for name in text_columns], separator=". ", ignore_nulls=True)
+    return pl.when(joined != "").then(joined).alias("text")
+
+
+def label_prompts(labels: Sequence[str], prompts: Sequence[str]) -> list[list[str]]:
+    """Every prompt template filled with every label: (labels, prompts)."""
+    return [[prompt.replace("{label}", label) for prompt in prompts] for label in labels]
+
+
+def mean_of_prompts(vectors: Floats, labels: int) -> Floats:
+    """(labels, dimensions): the normalised mean of each label's prompts (Radford et al., 2021, 3.1.4)."""
+    mean = vectors.reshape(labels, -1, vectors.shape[1]).mean(axis=1)
+    return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+def labels_of(items: pl.DataFrame) -> list[str]:
+    """The labels, sorted."""
+    return [str(label) for label in items["label"].drop_nulls().unique().sort()]
+
+
+def training_captions(items: pl.DataFrame, prompts: Sequence[str]) -> pl.DataFrame:
+    """sha256 and captions (a list) of every picture of the training split, sorted.
+
+    A picture's captions are the texts of its items; where it has none, its labels' prompts. No item of
+    another split has a say.
+    """
+    train = items.filter(pl.col("split") == "train", pl.col("image_sha256").is_not_null())
+    labels = labels_of(train)
+    filled = pl.DataFrame(
+        {"label": labels, "prompts": label_prompts(labels, prompts)},
+        schema={"label": pl.String, "prompts": pl.List(pl.String)},
+    )
+    own = (
+        train.join(filled, on="label", how="left")
+        .group_by("image_sha256")
+        .agg(
+            texts=pl.col("text").drop_nulls().unique().sort(),
+            prompts=pl.col("prompts")
+            .explode(empty_as_null=True, keep_nulls=True)
+            .drop_nulls()
+            .unique()
+            .sort(),
+        )
+    )
+    captions = pl.when(pl.col("texts").list.len() > 0).then("texts").otherwise("prompts")
+    return (
+        own.select(sha256="image_sha256", captions=captions)
+        .filter(pl.col("captions").list.len() > 0)
+        .sort("sha256")
+    )
+
+
+def embeddings(
+    items: pl.DataFrame,
+    images: pl.DataFrame,
+    texts: pl.DataFrame,
+    prompts: Sequence[str],
+    labels: int,
+    description: str,
+) -> Embeddings:
+    """Cached embeddings as arrays.
+
+    ``images``: sha256, embedding; ``texts``: text, embedding, of all texts and ``prompts``, which are
+    in the order of :func:`label_prompts`.
+    """
+    image, text = _matrix(images["embedding"]), _matrix(texts["embedding"])
+    place = {value: row for row, value in enumerate(texts["text"])}
+    prompt_rows = np.array([place[prompt] for prompt in prompts], dtype=np.int64)
+    return Embeddings(
+        description=description,
+        image=image,
+        image_row=_rows_of(items["image_sha256"], images["sha256"]),
+        text=text,
+        text_row=_rows_of(items["text"], texts["text"]),
+        label=mean_of_prompts(text[prompt_rows], labels) if labels else np.zeros((0, 0), np.float32),
+    )
+
+
+def _matrix(vectors: pl.Series) -> Floats:
+    if vectors.is_empty():
+        return np.zeros((0, 0), np.float32)
+    width = int(vectors.list.len()[0])
+    flat: Floats = vectors.explode().to_numpy().astype(np.float32, copy=False)
+    return flat.reshape(len(vectors), width)
+
+
+def _rows_of(wanted: pl.Series, there: pl.Series) -> Ints:
+    """Row of each wanted value in ``there``; -1 where it is null or not there."""
+    rows = pl.DataFrame({"value": there, "row": np.arange(len(there))})
+    found = pl.DataFrame({"value": wanted}).join(rows, on="value", how="left", maintain_order="left")
+    codes: Ints = found["row"].fill_null(-1).cast(pl.Int64).to_numpy()
+    return codes
+
+
+def evaluate(
+    items: pl.DataFrame, embeddings: Mapping[str, Embeddings], settings: BaselineSettings, seed: int
+) -> Results:
+    """Every baseline on the test split.
+
+    ``items``: rows with item_id, split, label, language and leak_group, sorted by item_id; the
+    embeddings' rows refer to that order. Intervals are 95 % percentile intervals of a bootstrap that draws
+    leak groups, not items: the 14 captions of one picture are not 14 observations.
+    """
+    problem = _problem(items)
+    groups = _codes(items["leak_group"])
+    rows: list[dict[str, Any]] = []
+    predictions: dict[str, pl.DataFrame] = {}
+    details: dict[str, Any] = {}
+
+    def add(model: str, task: str, inputs: str, scores: Floats, test: Ints, extra: Mapping[str, Any]) -> None:
+        """``scores``: (len(test), labels), higher is more likely."""
+        name = f"{model}__{task}__{inputs}".replace("/", "-").replace(" ", "-")
+        table = _predictions(items, problem, scores, test)
+        predictions[name] = table
+        row = leaderboard_row(table, groups[test], settings.bootstrap_samples, seed)
+        rows.append({"model": model, "task": task, "inputs": inputs, **row})
+        details[name] = {
+            **extra,
+            "per_class": _accuracy_by(table, "label"),
+            "per_language": _accuracy_by(
+                table.with_columns(items[test.tolist()].select("language")), "language"
+            ),
+        }
+
+    if len(problem.labels) >= 2 and len(problem.test) and len(problem.train):
+        for name, scores in _trivial(problem, seed).items():
+            add(name, "classification", "none", scores, problem.test, {})
+        for model, vectors in embeddings.items():
+            for inputs, features, has in _inputs(vectors):
+                test = problem.test[has[problem.test]]
+                if len(test) == 0:
+                    continue
+                add(model, "zero-shot", inputs, _zero_shot(vectors, inputs, test), test, {})
+                scores, chosen = _linear_probe(problem, features, has, test, seed)
+                add(model, "linear probe", inputs, scores, test, {"regularisation_c": chosen})
+    leaderboard = pl.DataFrame(rows, schema=LEADERBOARD)
+    return Results(
+        report={
+            "leaderboard": leaderboard.to_dicts(),
+            "details": details,
+            "models": {name: vectors.description for name, vectors in embeddings.items()},
+            "similarity": {
+                name: similarity
+                for name, vectors in embeddings.items()
+                if (similarity := true_against_shuffled(vectors, problem.test, groups, seed)) is not None
+            },
+            "labels": len(problem.labels),
+            "interval": f"95 % percentile bootstrap over leak groups, {settings.bootstrap_samples} samples",
+            "prompts": list(settings.prompts),
+            "seed": seed,
+        },
+        leaderboard=leaderboard,
+        predictions=predictions,
+    )
+
+
+def leaderboard_row(table: pl.DataFrame, groups: Ints, samples: int, seed: int) -> dict[str, Any]:
+    """Metrics of one prediction table; ``groups``: (rows,) the unit that the bootstrap draws."""
+    right = (table["predicted"] == table["label"]).to_numpy()
+    low, high = cluster_bootstrap(right, groups, samples, seed)
+    in_top = table.select(pl.col("top5").list.contains(pl.col("label"))).to_series()
+    return {
+        "top1": _rounded(right.mean()),
+        "top1_low": _rounded(low),
+        "top1_high": _rounded(high),
+        "top5": _rounded(float(in_top.mean() or 0.0)),  # type: ignore[arg-type]
+        "macro_f1": _rounded(macro_f1(table["label"], table["predicted"])),
+        "n_test": table.height,
+    }
+
+
+def cluster_bootstrap(right: NDArray[np.bool_], groups: Ints, samples: int, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the mean of ``right``, drawing whole groups (Field & Welsh, 2007)."""
+    _names, codes = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(codes).astype(np.float64)
+    hits = np.bincount(codes, weights=right.astype(np.float64))
+    generator = np.random.default_rng(seed)
+    means = np.empty(samples)
+    for number in range(samples):  # one draw at a time: memory stays that of one draw
+        drawn = generator.integers(0, len(sizes), len(sizes))
+        means[number] = hits[drawn].sum() / sizes[drawn].sum()
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def macro_f1(label: pl.Series, predicted: pl.Series) -> float:
+    """Mean F1 over the labels of the test items; a label that is never predicted counts 0."""
+    frame = pl.DataFrame({"label": label, "predicted": predicted})
+    truth = frame.group_by("label").agg(n=pl.len(), hits=(pl.col("label") == pl.col("predicted")).sum())
+    guesses = frame.group_by("predicted").agg(guessed=pl.len())
+    both = truth.join(guesses, left_on="label", right_on="predicted", how="left").fill_null(0)
+    f1 = both.select((2 * pl.col("hits") / (pl.col("n") + pl.col("guessed"))).alias("f1")).to_series()
+    return float(f1.mean() or 0.0)  # type: ignore[arg-type]
+
+
+def true_against_shuffled(vectors: Embeddings, test: Ints, groups: Ints, seed: int) -> dict[str, Any] | None:
+    """Cosine similarity of the test items' own picture and text, against another group's text.
+
+    Returns the histograms of both and the AUC: the probability that a true pair is more similar
+    than a shuffled one. None where the items have no picture or no text.
+    """
+    rows = test[(vectors.image_row[test] >= 0) & (vectors.text_row[test] >= 0)]
+    if len(rows) < 2:
+        return None
+    other = np.random.default_rng(seed).permutation(rows)
+    apart = groups[rows] != groups[other]
+    if not apart.any():
+        return None
+    image = vectors.image[vectors.image_row[rows]]
+    true = np.einsum("nd,nd->n", image, vectors.text[vectors.text_row[rows]])
+    shuffled = np.einsum("nd,nd->n", image[apart], vectors.text[vectors.text_row[other[apart]]])
+    edges = np.linspace(
+        min(true.min(), shuffled.min()), max(true.max(), shuffled.max()) + 1e-6, _HISTOGRAM_BINS + 1
+    )
+    ranks = _ranks(np.concatenate([true, shuffled]))[: len(true)]
+    auc = (ranks.sum() - len(true) * (len(true) + 1) / 2) / (len(true) * len(shuffled))
+    return {
+        "auc": _rounded(auc),
+        "true_mean": _rounded(true.mean()),
+        "shuffled_mean": _rounded(shuffled.mean()),
+        "pairs": len(true),
+        "edges": [_rounded(edge) for edge in edges],
+        "true": np.histogram(true, edges)[0].tolist(),
+        "shuffled": np.histogram(shuffled, edges)[0].tolist(),
+    }
+
+
+# -- parts ---------------------------------------------------------------------------------
+
+
+def _problem(items: pl.DataFrame) -> _Problem:
+    labels = labels_of(items)
+    code = {label: number for number, label in enumerate(labels)}
+    target = items["label"].replace_strict(code, default=-1, return_dtype=pl.Int64).to_numpy()
+    split = items["split"].to_numpy()
+    known = target >= 0
+    return _Problem(
+        items,
+        labels,
+        target,
+        *(np.flatnonzero(known & (split == name)) for name in ("train", "validation", "test")),
+    )
+
+
+def _trivial(problem: _Problem, seed: int) -> dict[str, Floats]:
+    """Scores of guessing: uniformly at random, and always the commonest labels of the training split."""
+    shape = (len(problem.test), len(problem.labels))
+    frequency = np.bincount(problem.target[problem.train], minlength=len(problem.labels)).astype(np.float32)
+    return {
+        "random": np.random.default_rng(seed).random(shape, dtype=np.float32),
+        "majority": np.broadcast_to(frequency / frequency.sum(), shape),
+    }
+
+
+def _inputs(vectors: Embeddings) -> list[tuple[str, Floats, NDArray[np.bool_]]]:
+    """What a model can look at: (name, features of the items, which items have it)."""
+    has_image, has_text = vectors.image_row >= 0, vectors.text_row >= 0
+    found = [("image", has_image), ("text", has_text), ("image+text", has_image & has_text)]
+    return [(name, _features(vectors, name), has) for name, has in found if has.any()]
+
+
+def _features(vectors: Embeddings, inputs: str) -> Floats:
+    """(items, dimensions); rows of items without the input are meaningless and never used."""
+    image = vectors.image[np.maximum(vectors.image_row, 0)] if "image" in inputs else None
+    text = vectors.text[np.maximum(vectors.text_row, 0)] if "text" in inputs else None
+    if image is None:
+        return text if text is not None else np.zeros((0, 0), np.float32)
+    return image if text is None else np.hstack([image, text])
+
+
+def _zero_shot(vectors: Embeddings, inputs: str, test: Ints) -> Floats:
+    """Cosine similarity to each label's prompts; for both inputs, of the sum of the two embeddings."""
+    query = np.zeros((len(test), vectors.label.shape[1]), np.float32)
+    if "image" in inputs:
+        query += vectors.image[vectors.image_row[test]]
+    if "text" in inputs:
+        query += vectors.text[vectors.text_row[test]]
+    return query @ vectors.label.T
+
+
+def _linear_probe(
+    problem: _Problem, features: Floats, has: NDArray[np.bool_], test: Ints, seed: int
+) -> tuple[Floats, float]:
+    """Scores of multinomial logistic regression on standardised features, and the chosen C.
+
+    C is chosen by accuracy on the validation split (without one, the middle candidate is used);
+    the final model is the one fitted on the training split with that C.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train = problem.train[has[problem.train]]
+    validation = problem.validation[has[problem.validation]]
+    # Items that share picture and label are one example with a weight: the same optimum, sooner.
+    rows, weights = _distinct(features[train], problem.target[train])
+    x, y = features[train][rows], problem.target[train][rows]
+    if len(np.unique(y)) < 2:
+        scores = np.zeros((len(test), len(problem.labels)), np.float32)
+        scores[:, y[0] if len(y) else 0] = 1.0
+        return scores, _REGULARISATION[1]
+    best: tuple[float, float, Any] | None = None
+    for strength in _REGULARISATION if len(validation) else _REGULARISATION[1:2]:
+        probe = make_pipeline(
+            StandardScaler(), LogisticRegression(C=strength, max_iter=300, tol=1e-3, random_state=seed)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 300 steps are part of the method, converged or not
+            probe.fit(x, y, standardscaler__sample_weight=weights, logisticregression__sample_weight=weights)
+        accuracy = (
+            float((probe.predict(features[validation]) == problem.target[validation]).mean())
+            if len(validation)
+            else 0.0
+        )
+        if best is None or accuracy > best[0]:
+            best = (accuracy, strength, probe)
+    assert best is not None
+    scores = np.full((len(test), len(problem.labels)), -np.inf, np.float32)
+    scores[:, best[2].classes_] = best[2].predict_log_proba(features[test])
+    return scores, best[1]
+
+
+def _distinct(features: Floats, target: Ints) -> tuple[Ints, NDArray[np.float64]]:
+    """First row of each distinct (features, target), and how many rows are like it."""
+    keyed = np.ascontiguousarray(np.hstack([features, target[:, None].astype(np.float32)]))
+    view = keyed.view(np.dtype((np.void, keyed.dtype.itemsize * keyed.shape[1]))).ravel()
+    _values, rows, counts = np.unique(view, return_index=True, return_counts=True)
+    order = np.argsort(rows)
+    return rows[order], counts[order].astype(np.float64)
+
+
+def _predictions(items: pl.DataFrame, problem: _Problem, scores: Floats, test: Ints) -> pl.DataFrame:
+    """item_id, label, predicted, score, top5; ties go to the label that sorts first."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+    names = np.array(problem.labels, dtype=object)
+    return pl.DataFrame(
+        {
+            "item_id": items["item_id"][test.tolist()],
+            "label": items["label"][test.tolist()],
+            "predicted": pl.Series(names[order[:, 0]].tolist(), dtype=pl.String),
+            "score": np.round(np.take_along_axis(scores, order[:, :1], axis=1)[:, 0].astype(np.float64), 5),
+            "top5": pl.Series(names[order].tolist(), dtype=pl.List(pl.String)),
+        }
+    )
+
+
+def _accuracy_by(table: pl.DataFrame, column: str) -> list[dict[str, Any]]:
+    """[{value, accuracy, n}], by value."""
+    counted = (
+        table.drop_nulls(column)
+        .group_by(column)
+        .agg(accuracy=(pl.col("label") == pl.col("predicted")).mean().round(6), n=pl.len())
+    )
+    return [
+        {"value": value, "accuracy": accuracy, "n": n}
+        for value, accuracy, n in counted.sort(column).iter_rows()
+    ]
+
+
+def _codes(values: pl.Series) -> Ints:
+    codes: Ints = values.rank("dense").cast(pl.Int64).to_numpy()
+    return codes
+
+
+def _ranks(values: Floats) -> NDArray[np.float64]:
+    """Ranks from 1, ties sharing their mean."""
+    from scipy.stats import rankdata
+
+    ranks: NDArray[np.float64] = rankdata(values)
+    return ranks
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 6)

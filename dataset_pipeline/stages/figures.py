@@ -1,0 +1,171 @@
+"""Figures of the reports, as SVG: vector, readable in print, in colours that colour-blind people tell apart.
+
+Belongs here: drawing numbers that a JSON report holds. Does not belong here: computing any. Equal
+reports give equal bytes.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Okabe and Ito (2008): distinguishable with every common kind of colour blindness.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+_MOST_BARS = 25
+_TITLE_CHARS = 36
+_STYLE: Any = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "grid.alpha": 0.25,
+    "svg.hashsalt": "dataset_pipeline",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a label may hold a dollar sign
+}
+
+
+def statistics_figures(report: Mapping[str, Any], splits: Sequence[str]) -> dict[str, bytes]:
+    """File name -> SVG of what ``statistics.json`` holds."""
+    made = {
+        "classes.svg": _stacked(report["classes"], splits, "items"),
+        "languages.svg": _stacked(report["languages"], splits, "items"),
+        "removed.svg": _bars(
+            [(row["reason"].replace("_", " "), row["items"]) for row in report["removed"]], "removed items"
+        ),
+        "brightness.svg": _histogram(
+            report["images"].get("brightness_histogram"), "mean luminance, 0-255", "pictures"
+        ),
+    }
+    for name, text in report["texts"].items():
+        made[f"length_of_{name}.svg"] = _histogram(
+            text["chars_histogram"], f"characters in '{name}'", "items"
+        )
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def baseline_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> SVG of what ``baselines.json`` holds."""
+    made = {}
+    if report["leaderboard"]:
+        made["leaderboard.svg"] = _intervals(report["leaderboard"])
+    for model, similarity in report["similarity"].items():
+        made[f"similarity_{''.join(c if c.isalnum() else '_' for c in model)}.svg"] = _two_histograms(
+            similarity
+        )
+    return made
+
+
+def _stacked(rows: Sequence[Mapping[str, Any]], splits: Sequence[str], axis: str) -> bytes | None:
+    """Horizontal bars, one a value, stacked by split; the rest beyond the first ones as one bar."""
+    if not rows:
+        return None
+    shown = [(_title(row["value"]), row["splits"]) for row in rows[:_MOST_BARS]]
+    if len(rows) > _MOST_BARS:
+        rest: dict[str, int] = {}
+        for row in rows[_MOST_BARS:]:
+            for split, count in row["splits"].items():
+                rest[split] = rest.get(split, 0) + count
+        shown.append((f"{len(rows) - _MOST_BARS} others", rest))
+
+    def draw(axes: Any) -> None:
+        left = [0] * len(shown)
+        for split, colour in zip(splits, PALETTE, strict=False):
+            counts = [by_split.get(split, 0) for _name, by_split in shown]
+            axes.barh(range(len(shown)), counts, left=left, color=colour, label=split, height=0.75)
+            left = [a + b for a, b in zip(left, counts, strict=True)]
+        axes.set_yticks(range(len(shown)), [name for name, _splits in shown])
+        axes.invert_yaxis()
+        axes.set_xlabel(axis)
+        axes.legend(frameon=False, loc="lower right")
+
+    return _svg(draw, height=0.24 * len(shown) + 0.9)
+
+
+def _bars(rows: Sequence[tuple[str, int]], axis: str) -> bytes | None:
+    if not rows:
+        return None
+
+    def draw(axes: Any) -> None:
+        bars = axes.barh(
+            [name for name, _count in rows], [count for _name, count in rows], color=PALETTE[5], height=0.7
+        )
+        axes.bar_label(bars, [f"{count:,}" for _name, count in rows], padding=3)
+        axes.invert_yaxis()
+        axes.set_xlabel(axis)
+        axes.margins(x=0.12)
+
+    return _svg(draw, height=0.26 * len(rows) + 0.9)
+
+
+def _histogram(bins: Mapping[str, Sequence[float]] | None, axis: str, what: str) -> bytes | None:
+    if bins is None:
+        return None
+
+    def draw(axes: Any) -> None:
+        axes.stairs(bins["counts"], bins["edges"], fill=True, color=PALETTE[0])
+        axes.set_xlabel(axis)
+        axes.set_ylabel(what)
+
+    return _svg(draw, height=2.4)
+
+
+def _two_histograms(similarity: Mapping[str, Any]) -> bytes:
+    def draw(axes: Any) -> None:
+        for name, colour in (("true", PALETTE[0]), ("shuffled", PALETTE[1])):
+            counts = similarity[name]
+            total = max(1, sum(counts))
+            axes.stairs(
+                [count / total for count in counts], similarity["edges"], fill=True, alpha=0.6, color=colour,
+                label=f"{name} pairs",
+            )  # fmt: skip
+        axes.set_xlabel(f"cosine similarity of picture and text (AUC {similarity['auc']:.3f})")
+        axes.set_ylabel("share of test pairs")
+        axes.legend(frameon=False)
+
+    return _svg(draw, height=2.6)
+
+
+def _intervals(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Top-1 accuracy of every baseline with its interval, best first."""
+    ordered = sorted(rows, key=lambda row: (-row["top1"], row["model"], row["task"], row["inputs"]))[
+        :_MOST_BARS
+    ]
+    names = [
+        row["model"] if row["inputs"] == "none" else f"{row['model']}, {row['task']}, {row['inputs']}"
+        for row in ordered
+    ]
+
+    def draw(axes: Any) -> None:
+        for place, row in enumerate(ordered):
+            axes.plot([row["top1_low"], row["top1_high"]], [place, place], color=PALETTE[0], linewidth=2)
+            axes.plot(row["top1"], place, "o", color=PALETTE[0])
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("top-1 accuracy on the test split, with 95 % interval")
+
+    return _svg(draw, height=0.28 * len(ordered) + 0.9)
+
+
+def _title(value: str | None) -> str:
+    text = "(none)" if value is None else " ".join(str(value).split())
+    return text if len(text) <= _TITLE_CHARS else text[: _TITLE_CHARS - 1] + "…"
+
+
+def _svg(draw: Any, height: float) -> bytes:
+    import warnings
+
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # A label in a script that the font lacks shows boxes here; the report's table has the text.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph")
+        figure = Figure(figsize=(6.4, height))
+        draw(figure.add_subplot())
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()

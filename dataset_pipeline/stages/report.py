@@ -1,0 +1,181 @@
+"""The HTML report: one self-contained page for people, made from the JSON reports alone.
+
+Belongs here: what is shown and in which order. Does not belong here: computing numbers
+(``statistics.py`` and the other reports) and drawing figures (``figures.py``). Everything that came
+from data is escaped; pictures are thumbnails embedded as data, so the page opens anywhere.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import polars as pl
+
+from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.tables import PAIR_KINDS, REASONS, THUMBNAIL_SIDE_PX
+
+_SHOWN_PX = 64
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail (``THUMBNAIL_SIDE_PX`` square sRGB bytes) and what to say under it."""
+
+    thumbnail: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class PicturePair:
+    """Two pictures side by side and what they have in common."""
+
+    first: Picture
+    second: Picture
+    caption: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of the report, few enough to embed."""
+
+    random: Sequence[Picture] = ()
+    removed: Sequence[Picture] = ()
+    merged: Sequence[PicturePair] = ()
+    nearest: Sequence[PicturePair] = ()
+
+
+def render_report(
+    config: DatasetConfig,
+    reports: Mapping[str, Mapping[str, Any]],
+    figures: Mapping[str, bytes],
+    pictures: Pictures,
+) -> str:
+    """The page. ``reports``: name -> JSON report; ``figures``: file name -> SVG; both may lack some."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = lambda value: f"{value:,}"
+    environment.filters["share"] = lambda value: f"{100 * value:.1f} %"
+    environment.filters["number"] = _number
+    return environment.get_template("report.html.j2").render(
+        config=config,
+        reports=reports,
+        statistics=reports["statistics"],
+        # SVG is drawn here from numbers; matplotlib turns every label into paths and escapes the rest.
+        figures={name: Markup(_inline_svg(svg)) for name, svg in figures.items()},  # noqa: S704
+        pictures=pictures,
+        reasons=REASONS,
+        pair_kinds=PAIR_KINDS,
+        data_uri=data_uri,
+    )
+
+
+def report_pictures(
+    items: pl.LazyFrame,
+    removed: pl.LazyFrame,
+    raw_items: pl.LazyFrame,
+    images: pl.LazyFrame,
+    pairs: pl.LazyFrame,
+    nearest: pl.LazyFrame,
+    limit: int,
+    seed: int,
+) -> Pictures:
+    """A few pictures of each kind: random items, removed ones, near-identical pairs, and the nearest
+    pairs across splits.
+
+    ``removed``, ``pairs``, ``nearest``: as the release holds them; ``raw_items``: item_id, image_ref of all
+    raw items; at most ``limit`` pictures of each kind. Texts are shown of released items alone.
+    """
+    refs = images.select("image_ref", "thumbnail").drop_nulls("thumbnail")
+    shown = items.select("item_id", "image_ref", "image_sha256", "label", "language")
+    random = shown.drop_nulls("image_ref").collect()
+    random = random.unique("image_sha256", keep="first", maintain_order=True).sort("item_id")
+    random = random.sample(min(limit, random.height), seed=seed).sort("item_id")
+    # An orphan's id is its image's reference; the others are found by their rows.
+    gone = (
+        removed.filter(pl.col("reason") != "duplicate")
+        .join(raw_items.select("item_id", "image_ref"), on="item_id", how="left")
+        .with_columns(pl.coalesce("image_ref", "item_id").alias("image_ref"))
+        .select("item_id", "reason", "image_ref")
+        .join(refs.select("image_ref"), on="image_ref", how="semi")
+        .sort("item_id")
+        .collect()
+    )
+    gone = gone.sample(min(limit // 2, gone.height), seed=seed).sort("reason", "item_id")
+    near = pairs.filter(pl.col("kind") == "near_image").sort("item_id", "other_item_id").collect()
+    near = near.sample(min(limit // 4, near.height), seed=seed).sort("score")
+    apart = nearest.filter(pl.col("kind").str.contains("image")).sort("similarity", descending=True).collect()
+    apart = apart.head(limit // 4)
+    ids = pl.concat(
+        [near["item_id"], near["other_item_id"], apart["item_id"], apart["other_item_id"]]
+    ).unique()
+    of_pairs = (
+        raw_items.filter(pl.col("item_id").is_in(ids.implode())).select("item_id", "image_ref").collect()
+    )
+    wanted = pl.concat([random["image_ref"], gone["image_ref"], of_pairs["image_ref"]]).unique()
+    thumbnails = dict(refs.filter(pl.col("image_ref").is_in(wanted.implode())).collect().iter_rows())
+    place = dict(of_pairs.iter_rows())
+
+    def pair(row: Mapping[str, Any], caption: str) -> list[PicturePair]:
+        found = [thumbnails.get(place.get(row[name], "")) for name in ("item_id", "other_item_id")]
+        if found[0] is None or found[1] is None:
+            return []
+        return [
+            PicturePair(Picture(found[0], row["item_id"]), Picture(found[1], row["other_item_id"]), caption)
+        ]
+
+    return Pictures(
+        random=[
+            Picture(thumbnails[row["image_ref"]], row["label"] or row["item_id"]) for row in random.to_dicts()
+        ],
+        removed=[
+            Picture(thumbnails[row["image_ref"]], row["reason"].replace("_", " ")) for row in gone.to_dicts()
+        ],
+        merged=[found for row in near.to_dicts() for found in pair(row, f"similarity {row['score']:.3f}")],
+        nearest=[
+            found
+            for row in apart.to_dicts()
+            for found in pair(
+                row, f"similarity {row['similarity']:.3f}, {row['split']} and {row['other_split']}"
+            )
+        ],
+    )
+
+
+def data_uri(picture: Picture) -> str:
+    """The thumbnail as a PNG data URI."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    side = THUMBNAIL_SIDE_PX
+    image = Image.frombytes("RGB", (side, side), picture.thumbnail)
+    image.resize((_SHOWN_PX, _SHOWN_PX), Image.Resampling.BICUBIC).save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _inline_svg(svg: bytes) -> str:
+    """The ``<svg>`` element alone: no XML head, which HTML does not know."""
+    text = svg.decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _template(name: str) -> str:
+    return resources.files("dataset_pipeline").joinpath("templates", name).read_text(encoding="utf-8")

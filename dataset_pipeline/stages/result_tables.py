@@ -1,0 +1,85 @@
+"""The small tables that papers quote, as CSV and LaTeX, from the JSON reports.
+
+Belongs here: picking rows out of reports and writing them safely. Does not belong here: computing.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from dataset_pipeline.stages.statistics import class_balance_table
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def result_tables(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, pl.DataFrame]:
+    """Name -> table; a report that is not there gives none."""
+    statistics = reports["statistics"]
+    tables = {
+        "splits": pl.DataFrame(
+            [(row["value"], row["items"]) for row in statistics["counts"]["splits"]],
+            schema={"split": pl.String, "items": pl.Int64}, orient="row",
+        ),
+        "class_balance": class_balance_table(dict(statistics)),
+        "languages": pl.DataFrame(
+            [(row["value"], row["items"]) for row in statistics["languages"]],
+            schema={"language": pl.String, "items": pl.Int64}, orient="row",
+        ),
+        "removed": pl.DataFrame(
+            statistics["removed"], schema={"stage": pl.String, "reason": pl.String, "items": pl.Int64}
+        ),
+    }  # fmt: skip
+    if rows := reports.get("baselines", {}).get("leaderboard"):
+        tables["baselines"] = pl.DataFrame(rows)
+    return tables
+
+
+def files_of(tables: Mapping[str, pl.DataFrame]) -> dict[str, str]:
+    """File name -> content, a CSV and a LaTeX file for each table."""
+    files: dict[str, str] = {}
+    for name, table in tables.items():
+        files[f"{name}.csv"] = to_csv(table)
+        files[f"{name}.tex"] = to_latex(table)
+    return files
+
+
+def to_csv(table: pl.DataFrame) -> str:
+    """CSV that a spreadsheet reads as values: what looks like a formula gets an apostrophe in front."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([[_harmless(value) for value in row] for row in table.iter_rows()])
+    return stream.getvalue()
+
+
+def to_latex(table: pl.DataFrame) -> str:
+    """A ``tabular`` for the booktabs package."""
+    numeric = [dtype.is_numeric() for dtype in table.dtypes]
+    lines = [
+        rf"\begin{{tabular}}{{{''.join('r' if is_number else 'l' for is_number in numeric)}}}",
+        r"\toprule",
+        " & ".join(_escaped(name.replace("_", " ")) for name in table.columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(_escaped(value) for value in row) + r" \\" for row in table.iter_rows()),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+
+
+def _escaped(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "".join(_LATEX.get(character, character) for character in " ".join(str(value).split()))

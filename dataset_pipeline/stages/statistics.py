@@ -1,0 +1,318 @@
+"""What is in the dataset: the usual questions of reviewers and users, as one JSON report.
+
+Keys of ``statistics.json``: ``counts`` (raw, released, removed, by split), ``flow`` (items left
+after each stage), ``missing`` (column -> items without a value), ``classes`` and ``languages``
+(rows with items by split) with ``class_balance`` and ``language_balance``, ``texts`` (one entry a
+text column), ``images``, ``duplication``, ``richness``, ``label_sources``, ``sources``, ``drift``
+(train against test). Keys of ``labels.json``: ``by_source``, ``contradictions``.
+
+Belongs here: numbers. Does not belong here: drawing them (``figures.py``, ``report.py``).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from dataset_pipeline.config import Statistics as StatisticsSettings
+
+QUANTILES = {"min": 0.0, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
+HISTOGRAM_BINS = 30
+_WORD = r"[\p{L}\p{N}\p{M}]+"
+_CONTRADICTIONS_SHOWN = 20
+
+
+def statistics(
+    items: pl.LazyFrame,
+    images: pl.LazyFrame,
+    removed: pl.LazyFrame,
+    text_names: Sequence[str],
+    settings: StatisticsSettings,
+) -> dict[str, Any]:
+    """The report described above.
+
+    ``items``: SPLIT_ITEMS and texts; ``images``: IMAGES; ``removed``: REMOVED of all stages.
+    """
+    facts = images.select("sha256", "width_px", "height_px", "format", "mode", "size_bytes", "brightness",
+                          "contrast", "entropy_bits", "sharpness").unique("sha256", keep="any")  # fmt: skip
+    pictured = items.select("item_id", "split", "image_sha256").join(
+        facts, left_on="image_sha256", right_on="sha256", how="inner"
+    )
+    splits = _counts(items, "split")
+    released = sum(row["items"] for row in splits)
+    by_stage = removed.group_by("stage").len().collect()
+    by_reason = (
+        removed.group_by("stage", "reason").len("items").sort("items", "reason", descending=[True, False])
+    )
+    return {
+        "counts": {
+            "raw_items": released + int(by_stage["len"].sum()),
+            "released_items": released,
+            "removed_items": int(by_stage["len"].sum()),
+            "splits": splits,
+        },
+        "removed": by_reason.collect().to_dicts(),
+        "missing": _missing(items, text_names),
+        "classes": _by_split(items, "label"),
+        "class_balance": balance(items, "label"),
+        "languages": _by_split(items, "language"),
+        "language_balance": balance(items, "language"),
+        "texts": {name: _text(items, name, settings.top_words) for name in text_names},
+        "images": _images(pictured),
+        "duplication": _duplication(items, removed, text_names),
+        "richness": _richness(items, text_names),
+        "label_sources": _by_split(items, "label_source"),
+        "sources": _by_split(items, "source"),
+        "drift": _drift(items, pictured, text_names),
+    }
+
+
+def label_report(items: pl.LazyFrame, removed: pl.LazyFrame, conflicts: pl.LazyFrame) -> dict[str, Any]:
+    """Where labels come from, and how often duplicates disagree on them.
+
+    ``conflicts``: item_id, kept_item_id, column, value, kept_value of merged duplicates. Two labels on
+    one picture or text cannot both be right, so their share among merged duplicates estimates label
+    noise without a model; the interval is Wilson's (1927), at 95 %.
+    """
+    merged = int(removed.filter(pl.col("reason") == "duplicate").select(pl.len()).collect().item())
+    wrong = conflicts.filter(pl.col("column") == "label").sort("item_id").collect()
+    low, high = wilson_interval(wrong.height, merged)
+    return {
+        "by_source": _by_split(items, "label_source"),
+        "contradictions": {
+            "merged_duplicates": merged,
+            "with_another_label": wrong.height,
+            "share": _rounded(wrong.height / merged) if merged else None,
+            "interval": [low, high] if merged else None,
+            "examples": wrong.select("item_id", "kept_item_id", "value", "kept_value")
+            .head(_CONTRADICTIONS_SHOWN)
+            .to_dicts(),
+        },
+    }
+
+
+def wilson_interval(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson, 1927); (0, 1) where nothing was tried."""
+    if trials == 0:
+        return 0.0, 1.0
+    share, square = hits / trials, z * z
+    centre = (share + square / (2 * trials)) / (1 + square / trials)
+    half = z / (1 + square / trials) * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return _rounded(max(0.0, centre - half)), _rounded(min(1.0, centre + half))
+
+
+def balance(items: pl.LazyFrame, column: str) -> dict[str, Any]:
+    """How evenly items spread over the values of a column.
+
+    ``entropy_bits`` (Shannon) and ``evenness`` (entropy over its maximum, Pielou, 1966),
+    ``effective_classes`` (two to the entropy, Hill, 1973), ``gini`` (0: all equal), and
+    ``imbalance_ratio`` (largest over smallest).
+    """
+    counts = np.sort(np.array([row["items"] for row in _counts(items, column)], dtype=np.float64))
+    if len(counts) == 0:
+        return {"values": 0}
+    share = counts / counts.sum()
+    entropy = float(-(share * np.log2(share)).sum()) + 0.0
+    ranks = np.arange(1, len(counts) + 1)
+    return {
+        "values": len(counts),
+        "entropy_bits": _rounded(entropy),
+        "evenness": _rounded(entropy / np.log2(len(counts))) if len(counts) > 1 else None,
+        "effective_classes": _rounded(2**entropy),
+        "gini": _rounded((2 * (ranks * counts).sum() / counts.sum() - len(counts) - 1) / len(counts)),
+        "imbalance_ratio": _rounded(counts[-1] / counts[0]),
+        "largest": int(counts[-1]),
+        "smallest": int(counts[0]),
+    }
+
+
+def class_balance_table(report: dict[str, Any]) -> pl.DataFrame:
+    """label, items, share: the classes of ``statistics.json`` as a table."""
+    total = report["counts"]["released_items"]
+    rows = [
+        (row["value"], row["items"], row["items"] / total)
+        for row in report["classes"]
+        if row["value"] is not None
+    ]
+    return pl.DataFrame(
+        rows, schema={"label": pl.String, "items": pl.Int64, "share": pl.Float64}, orient="row"
+    )
+
+
+# -- parts ---------------------------------------------------------------------------------
+
+
+def _counts(items: pl.LazyFrame, column: str) -> list[dict[str, Any]]:
+    """[{value, items}], most frequent first; nulls are left out."""
+    counted = items.select(pl.col(column).alias("value")).drop_nulls().group_by("value").len("items")
+    return counted.sort("items", "value", descending=[True, False]).collect().to_dicts()
+
+
+def _by_split(items: pl.LazyFrame, column: str) -> list[dict[str, Any]]:
+    """[{value, items, splits: {split: items}}], most frequent first; a null value counts too."""
+    counted = items.group_by(pl.col(column).alias("value"), "split").len("n").collect()
+    rows = []
+    for value, group in counted.group_by("value"):
+        splits = dict(group.select("split", "n").sort("split").iter_rows())
+        rows.append({"value": value[0], "items": sum(splits.values()), "splits": splits})
+    return sorted(rows, key=lambda row: (-row["items"], row["value"] is None, str(row["value"])))
+
+
+def _missing(items: pl.LazyFrame, text_names: Sequence[str]) -> dict[str, int]:
+    columns = ["image_sha256", "label", "label_source", "language", "licence", "author", *text_names]
+    return {
+        name: int(count)
+        for name, count in items.select(pl.col(columns).null_count()).collect().to_dicts()[0].items()
+    }
+
+
+def _quantiles(values: pl.Series) -> dict[str, float] | None:
+    values = values.drop_nulls()
+    if values.is_empty():
+        return None
+    found = {name: _rounded(values.quantile(q, "linear")) for name, q in QUANTILES.items()}
+    return {**found, "mean": _rounded(values.mean())}
+
+
+def histogram(values: pl.Series, bins: int = HISTOGRAM_BINS) -> dict[str, list[float]] | None:
+    """Edges (bins + 1) and counts (bins) from the 0 to the 99 % quantile; the last bin takes the tail."""
+    numbers = values.drop_nulls().cast(pl.Float64).to_numpy()
+    if len(numbers) == 0:
+        return None
+    top = max(float(np.quantile(numbers, 0.99)), float(numbers.min()) + 1.0)
+    edges = np.linspace(float(numbers.min()), top, bins + 1)
+    counts, _edges = np.histogram(np.minimum(numbers, top), edges)
+    return {"edges": [_rounded(edge) for edge in edges], "counts": counts.tolist()}
+
+
+def _text(items: pl.LazyFrame, name: str, top_words: int) -> dict[str, Any]:
+    texts = items.select("split", pl.col(name).alias("text")).drop_nulls("text")
+    lengths = texts.select(
+        chars=pl.col("text").str.len_chars(), words=pl.col("text").str.count_matches(_WORD), text="text"
+    ).collect()
+    words = texts.select(
+        pl.col("text").str.to_lowercase().str.extract_all(_WORD).explode().alias("word")
+    ).drop_nulls()
+    counted = words.group_by("word").len("n").sort("n", "word", descending=[True, False]).collect()
+    running = int(counted["n"].sum())
+    return {
+        "items": lengths.height,
+        "distinct": lengths["text"].n_unique(),
+        "chars": _quantiles(lengths["chars"]),
+        "words": _quantiles(lengths["words"]),
+        "chars_histogram": histogram(lengths["chars"]),
+        "vocabulary": counted.height,
+        "running_words": running,
+        "type_token_ratio": _rounded(counted.height / running) if running else None,
+        "words_seen_once": int((counted["n"] == 1).sum()),
+        "top_words": counted.head(top_words).rename({"word": "value", "n": "items"}).to_dicts(),
+    }
+
+
+def _images(pictured: pl.LazyFrame) -> dict[str, Any]:
+    frame = pictured.drop("item_id", "split").unique("image_sha256", keep="any").collect()
+    if frame.is_empty():
+        return {"pictures": 0}
+    frame = frame.with_columns(
+        megapixels=pl.col("width_px").cast(pl.Float64) * pl.col("height_px") / 1e6,
+        aspect_ratio=pl.col("width_px") / pl.col("height_px"),
+    )
+    measures = ("width_px", "height_px", "megapixels", "aspect_ratio", "size_bytes", "brightness", "contrast",
+                "entropy_bits", "sharpness")  # fmt: skip
+    return {
+        "pictures": frame.height,
+        "formats": _counts(frame.lazy(), "format"),
+        "modes": _counts(frame.lazy(), "mode"),
+        **{name: _quantiles(frame[name]) for name in measures},
+        "brightness_histogram": histogram(frame["brightness"]),
+        "megapixels_histogram": histogram(frame["megapixels"] * 1e6),
+    }
+
+
+def _duplication(items: pl.LazyFrame, removed: pl.LazyFrame, text_names: Sequence[str]) -> dict[str, Any]:
+    sizes = (
+        items.group_by("duplicate_group").len("size").group_by("size").len("groups").sort("size").collect()
+    )
+    leaks = (
+        items.group_by("leak_group")
+        .len("size")
+        .select(groups=pl.len(), largest=pl.col("size").max(), alone=(pl.col("size") == 1).sum())
+    )
+    return {
+        "removed_as_duplicates": int(
+            removed.filter(pl.col("reason") == "duplicate").select(pl.len()).collect().item()
+        ),
+        "distinct_pictures": int(
+            items.select(pl.col("image_sha256").drop_nulls().n_unique()).collect().item()
+        ),
+        "distinct_texts": {
+            name: int(items.select(pl.col(name).drop_nulls().n_unique()).collect().item())
+            for name in text_names
+        },
+        "duplicate_group_sizes": sizes.to_dicts(),
+        "leak_groups": {name: value or 0 for name, value in leaks.collect().to_dicts()[0].items()},
+    }
+
+
+def _richness(items: pl.LazyFrame, text_names: Sequence[str]) -> dict[str, Any]:
+    has = {
+        "picture": pl.col("image_sha256").is_not_null(),
+        "label": pl.col("label").is_not_null(),
+        "known_language": pl.col("language").is_not_null() & (pl.col("language") != "und"),
+        "author": pl.col("author").is_not_null(),
+        **{f"text '{name}'": pl.col(name).is_not_null() for name in text_names},
+    }
+    shares = items.select(
+        **{name: expression.mean() for name, expression in has.items()},
+        everything=pl.all_horizontal(*has.values()).mean(),
+    )
+    return {name: _rounded(value or 0.0) for name, value in shares.collect().to_dicts()[0].items()}
+
+
+def _drift(items: pl.LazyFrame, pictured: pl.LazyFrame, text_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Train against test: Cramér's V for categories, the Kolmogorov-Smirnov distance for numbers.
+
+    Both effect sizes are 0 for equal distributions and 1 for disjoint ones. Whole groups are split,
+    so items are not independent and a p-value would promise too much: none is given.
+    """
+    rows = []
+    for name in ("label", "language", "source"):
+        effect = _cramers_v(items, name)
+        if effect is not None:
+            rows.append({"feature": name, "measure": "Cramér's V", "effect": effect})
+    lengths = items.select("split", *(pl.col(name).str.len_chars() for name in text_names))
+    numbers = [(lengths, name, f"length of '{name}'") for name in text_names]
+    numbers += [(pictured, name, name) for name in ("brightness", "contrast", "width_px", "height_px")]
+    for frame, column, feature in numbers:
+        effect = _ks_distance(frame, column)
+        if effect is not None:
+            rows.append({"feature": feature, "measure": "Kolmogorov-Smirnov", "effect": effect})
+    return rows
+
+
+def _cramers_v(items: pl.LazyFrame, column: str) -> float | None:
+    table = (
+        items.filter(pl.col("split").is_in(["train", "test"])).drop_nulls(column).group_by(column, "split").len("n")
+        .collect().pivot("split", index=column, values="n").fill_null(0)
+    )  # fmt: skip
+    if table.width < 3 or table.height < 2:
+        return None
+    observed = table.drop(column).to_numpy().astype(np.float64)
+    expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0, keepdims=True) / observed.sum()
+    chi_square = ((observed - expected) ** 2 / expected).sum()
+    return _rounded(np.sqrt(chi_square / observed.sum()))
+
+
+def _ks_distance(frame: pl.LazyFrame, column: str) -> float | None:
+    from scipy.stats import ks_2samp
+
+    values = frame.select("split", column).drop_nulls().collect()
+    parts = [values.filter(pl.col("split") == name)[column].to_numpy() for name in ("train", "test")]
+    if min(len(part) for part in parts) == 0:
+        return None
+    return _rounded(ks_2samp(*parts).statistic)
+
+
+def _rounded(value: Any) -> float:
+    return float(f"{float(value):.6g}")
