@@ -94,7 +94,7 @@ def test_a_rebuild_that_differs_in_its_provenance_alone_is_the_same_release(
 def test_a_damaged_published_file_is_reported(release: Path, tmp_path: Path) -> None:
     publish_folder(release, tmp_path / "out", "toy", "1.0.0")
     (tmp_path / "out" / "toy" / "1.0.0" / "README.md").write_text("bit rot")
-    with pytest.raises(OutsideWorldError, match="missing or damaged, such as README.md"):
+    with pytest.raises(OutsideWorldError, match=r"missing or damaged, such as README\.md"):
         publish_folder(release, tmp_path / "out", "toy", "1.0.0")
 
 

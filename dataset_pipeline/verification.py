@@ -1,0 +1,640 @@
+"""``dataset-pipeline verify RELEASE``: whether a release folder holds what it says; needs no config.
+
+Belongs here: every test that anyone can repeat on the folder alone: checksums, layout, schema, ids,
+counts, documents, and the leak test on the released pictures and texts. Does not belong here: tests
+that need the sources. Nothing in the folder is executed or followed: links and paths that lead out
+of it are findings and stay unread, and files that would fill the memory are not read.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataset_pipeline.adapters.store import file_sha256
+from dataset_pipeline.config import CleanImages, Columns, DatasetConfig, Source, is_inside
+from dataset_pipeline.errors import ConfigError
+from dataset_pipeline.stages import croissant, leakage
+from dataset_pipeline.stages.release import quality_report
+from dataset_pipeline.tables import (
+    IMAGES,
+    PAIR_KINDS,
+    PAIRS,
+    REASONS,
+    RELEASED_ITEMS,
+    REMOVED,
+    SPLIT_ITEMS,
+    STAGES,
+)
+
+CHECKS: Final[Mapping[str, str]] = {
+    "unsafe_path": "a link, a special file or a path that leads out of the release",
+    "checksum": "a file is not what SHA256SUMS or croissant.json says",
+    "file_missing": "a file that SHA256SUMS or the layout names is not there",
+    "file_not_listed": "a file that SHA256SUMS does not name",
+    "unreadable": "a file that cannot be read as what it should be",
+    "schema": "a table lacks a column, or has one of another type",
+    "shards": "shards are not numbered completely, or hold another split than their name says",
+    "duplicate_id": "two rows have one item id",
+    "data_metadata_differ": "the shards and metadata/items.parquet disagree",
+    "released_and_removed": "an item is both released and removed",
+    "reason_unknown": "a removed row has a reason or a stage that is not documented",
+    "reference_unknown": "a row names an item that is not in the release",
+    "group_crosses_splits": "a leak group or a duplicate group is in more than one split",
+    "pair_crosses_splits": "a duplicate pair is in two splits",
+    "leak": "the same or nearly the same picture or text is in two splits",
+    "picture": "a picture is missing, cannot be decoded, or its file name is no plain name",
+    "picture_metadata": "a picture carries EXIF, GPS or XMP data",
+    "count": "a number in a report or a document is not what the tables give",
+    "prediction": "predictions name items or labels that the test split does not have",
+}
+
+_MAX_DOCUMENT_BYTES: Final = 64 << 20
+_MAX_ROW_GROUP_BYTES: Final = 2 << 30
+_SCAN_BATCH: Final = 256
+_EXAMPLES: Final = 3
+_REQUIRED: Final = (
+    "README.md",
+    "LICENSE",
+    "CITATION.cff",
+    "CHANGELOG.md",
+    "datasheet.md",
+    "croissant.json",
+    "provenance.json",
+    "metadata/items.parquet",
+    "metadata/removed.parquet",
+    "metadata/duplicate_pairs.parquet",
+    "reports/quality.json",
+    "SHA256SUMS",
+)
+_UNREADABLE: Final = (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: its check (a key of CHECKS), what was found, and where."""
+
+    check: str
+    detail: str
+    path: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{_shown(self.path)}: " if self.path else ""
+        return f"{self.check}: {where}{self.detail}"
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What was found, and how much was looked at."""
+
+    findings: tuple[Finding, ...]
+    """Faults; none: the release holds what it says."""
+    warnings: tuple[str, ...]
+    """What a good release would have beside: descriptions that the author left open."""
+    facts: Mapping[str, int]
+    """Files, items and pictures that were checked."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there is no fault."""
+        return not self.findings
+
+
+@dataclass
+class _Release:
+    """The folder while it is being verified."""
+
+    folder: Path
+    files: set[str] = field(default_factory=set)
+    """Regular files, POSIX paths: nothing else is ever opened."""
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    def report(self, check: str, detail: str, path: str | None = None) -> None:
+        assert check in CHECKS, check
+        self.findings.append(Finding(check, detail, path))
+
+    def table(self, name: str) -> pl.DataFrame | None:
+        return self.tables.get(name)
+
+    def document(self, path: str) -> str | None:
+        """A text of the release; None where it is missing, which is reported once elsewhere."""
+        if path not in self.files:
+            return None
+        if (self.folder / path).stat().st_size > _MAX_DOCUMENT_BYTES:
+            self.report("unreadable", f"larger than {_MAX_DOCUMENT_BYTES >> 20} MiB", path)
+            return None
+        try:
+            return (self.folder / path).read_text(encoding="utf-8")
+        except ValueError:
+            self.report("unreadable", "not UTF-8", path)
+            return None
+
+    def json(self, path: str) -> dict[str, Any] | None:
+        text = self.document(path)
+        if text is None:
+            return None
+        try:
+            loaded = json.loads(text)
+        except (ValueError, RecursionError):
+            self.report("unreadable", "not JSON", path)
+            return None
+        if not isinstance(loaded, dict):
+            self.report("unreadable", "not a JSON object", path)
+            return None
+        return loaded
+
+
+def verify(release: Path, progress: Callable[[str], None] | None = None) -> VerifyResult:
+    """Check a release folder. ``progress`` gets the name of each step before it starts.
+
+    Raises ``ConfigError`` where ``release`` is no folder or nothing like a release; every fault of the
+    release itself is a finding.
+    """
+    if not release.is_dir():
+        raise ConfigError(
+            f"{release}: expected a release folder, found {'a file' if release.exists() else 'nothing'}"
+        )
+    state = _Release(release)
+    steps: tuple[tuple[str, Callable[[_Release], None]], ...] = (
+        ("files", _list_files),
+        ("checksums", _check_checksums),
+        ("tables", _read_tables),
+        ("ids and reasons", _check_ids),
+        ("splits and groups", _check_groups),
+        ("shards and pictures", _check_data),
+        ("reports and documents", _check_counts),
+        ("description", _check_croissant),
+        ("predictions", _check_predictions),
+    )
+    for name, step in steps:
+        if progress is not None:
+            progress(name)
+        try:
+            step(state)
+        except _UNREADABLE as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            state.report("unreadable", f"{name} could not be checked: {reason[:200]}")
+        if name == "files" and not state.files & {"SHA256SUMS", "metadata/items.parquet"}:
+            raise ConfigError(f"{release}: expected a release folder, found neither SHA256SUMS nor metadata")
+    return VerifyResult(tuple(state.findings), tuple(state.warnings), dict(state.facts))
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+def _list_files(state: _Release) -> None:
+    """Regular files below the folder; links and special files are faults and stay unread."""
+    folders = [state.folder]
+    while folders:
+        for entry in sorted(folders.pop().iterdir()):
+            path = entry.relative_to(state.folder).as_posix()
+            if entry.is_symlink():
+                state.report("unsafe_path", "a link; a release holds plain files only", path)
+            elif entry.is_dir():
+                folders.append(entry)
+            elif entry.is_file():
+                state.files.add(path)
+            else:
+                state.report("unsafe_path", "not a plain file", path)
+    for path in _REQUIRED:
+        if path not in state.files:
+            state.report("file_missing", "the layout of a release needs it", path)
+    state.facts["files"] = len(state.files)
+
+
+def _check_checksums(state: _Release) -> None:
+    text = state.document("SHA256SUMS")
+    if text is None:
+        return
+    listed: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if match is None:
+            state.report("unreadable", f"line {number} is not a SHA-256 and a path", "SHA256SUMS")
+        elif not is_inside(match[2]):
+            state.report("unsafe_path", f"line {number} leads out of the release", "SHA256SUMS")
+        else:
+            listed[match[2]] = match[1]
+    for path, checksum in sorted(listed.items()):
+        if path not in state.files:
+            if path not in _REQUIRED:
+                state.report("file_missing", "named in SHA256SUMS", path)
+        elif file_sha256(state.folder / path) != checksum:
+            state.report("checksum", "not what SHA256SUMS says", path)
+    for path in sorted(state.files - listed.keys() - {"SHA256SUMS"}):
+        state.report("file_not_listed", "not named in SHA256SUMS", path)
+
+
+# -- tables --------------------------------------------------------------------------------
+
+
+def _read_tables(state: _Release) -> None:
+    """The metadata tables, where their schema is right."""
+    expected: dict[str, dict[str, pl.DataType]] = {
+        "items": {name: pl.String() for name in RELEASED_ITEMS},
+        "removed": dict(REMOVED),
+        "duplicate_pairs": dict(PAIRS),
+    }
+    for name, schema in expected.items():
+        path = f"metadata/{name}.parquet"
+        if path not in state.files:
+            continue
+        try:
+            frame = pl.read_parquet(state.folder / path, glob=False)
+        except _UNREADABLE:
+            state.report("unreadable", "not a Parquet file", path)
+            continue
+        faults = [column for column, kind in schema.items() if frame.schema.get(column) != kind]
+        faults += [column for column in frame.columns if column not in schema and (
+            name != "items" or frame.schema[column] != pl.String
+        )]  # fmt: skip
+        if faults:
+            state.report("schema", f"columns missing, unknown or of another type: {_some(faults)}", path)
+            continue
+        state.tables[name] = frame
+    items = state.table("items")
+    if items is not None:
+        state.facts["items"] = items.height
+        if items.is_empty():
+            state.report("count", "no item is released", "metadata/items.parquet")
+
+
+def _check_ids(state: _Release) -> None:
+    items, removed, pairs = (state.table(name) for name in ("items", "removed", "duplicate_pairs"))
+    if items is None or removed is None or pairs is None:
+        return
+    released = items["item_id"]
+    for name, frame in (("items", items), ("removed", removed)):
+        twice = frame["item_id"].filter(frame["item_id"].is_duplicated()).unique()
+        if len(twice):
+            state.report("duplicate_id", f"{len(twice)} ids: {_some(twice)}", f"metadata/{name}.parquet")
+        if frame["item_id"].null_count():
+            state.report("duplicate_id", "rows without an id", f"metadata/{name}.parquet")
+    both = removed.filter(pl.col("item_id").is_in(released.implode()))["item_id"]
+    if len(both):
+        state.report("released_and_removed", f"{len(both)} items: {_some(both)}")
+    odd = removed.filter(
+        ~pl.col("reason").is_in(list(REASONS)).fill_null(False)
+        | ~pl.col("stage").is_in(list(STAGES)).fill_null(False)
+    )
+    if odd.height:
+        codes = odd.select(pl.concat_str("stage", "reason", separator="/", ignore_nulls=True)).to_series()
+        state.report(
+            "reason_unknown", f"{odd.height} rows: {_some(codes.unique().sort())}", "metadata/removed.parquet"
+        )
+    known = pl.concat([released, removed["item_id"]])
+    references = {
+        "metadata/removed.parquet": removed["kept_item_id"].drop_nulls(),
+        "metadata/duplicate_pairs.parquet": pl.concat([pairs["item_id"], pairs["other_item_id"]]),
+    }
+    for path, named in references.items():
+        allowed = released if path == "metadata/removed.parquet" else known
+        unknown = named.filter(~named.is_in(allowed.implode())).unique()
+        if len(unknown):
+            state.report("reference_unknown", f"{len(unknown)} ids: {_some(unknown)}", path)
+    kinds = sorted(set(pairs["kind"].unique().drop_nulls()) - set(PAIR_KINDS))
+    if kinds:
+        state.report("reason_unknown", f"pair kinds {_some(kinds)}", "metadata/duplicate_pairs.parquet")
+
+
+def _check_groups(state: _Release) -> None:
+    items, pairs = state.table("items"), state.table("duplicate_pairs")
+    if items is None:
+        return
+    for column in ("leak_group", "duplicate_group"):
+        crossing = (
+            items.filter(pl.col(column).is_not_null())
+            .group_by(column)
+            .agg(pl.col("split").n_unique().alias("splits"))
+            .filter(pl.col("splits") > 1)[column]
+        )
+        if len(crossing):
+            state.report("group_crosses_splits", f"{column}: {len(crossing)} groups: {_some(crossing)}")
+    for column in ("split", "leak_group"):
+        if items[column].null_count():
+            state.report(
+                "schema", f"{items[column].null_count()} items have no {column}", "metadata/items.parquet"
+            )
+    if pairs is not None:
+        split = items.select("item_id", "split")
+        crossing_pairs = (
+            pairs.join(split, on="item_id")
+            .join(split, left_on="other_item_id", right_on="item_id", suffix="_other")
+            .filter(pl.col("split") != pl.col("split_other"))
+        )
+        if crossing_pairs.height:
+            first = crossing_pairs.select(
+                pl.concat_str("item_id", "other_item_id", separator=" / ")
+            ).to_series()
+            state.report("pair_crosses_splits", f"{crossing_pairs.height} pairs: {_some(first)}")
+
+
+# -- shards --------------------------------------------------------------------------------
+
+
+def _check_data(state: _Release) -> None:
+    """Read every shard once: numbering, schema, rows against the metadata, pictures, leaks."""
+    items = state.table("items")
+    shards = _shards(state)
+    if items is None or not shards:
+        if not shards:
+            state.report("file_missing", "no shard data/<split>-NNNNN-of-NNNNN.parquet", "data")
+        return
+    text_names = [name for name in items.columns if name not in RELEASED_ITEMS]
+    columns = [*RELEASED_ITEMS, *text_names]
+    parts: list[pl.DataFrame] = []
+    scans: list[pl.DataFrame] = []
+    seen: set[str] = set()
+    for path, split in shards:
+        file = pq.ParquetFile(state.folder / path)
+        names = file.schema_arrow.names
+        wanted = [*columns, "image"] if "image" in names else columns
+        if sorted(names) != sorted(wanted):
+            state.report(
+                "schema",
+                f"columns differ from metadata/items.parquet: {_some(set(names) ^ set(wanted))}",
+                path,
+            )
+            continue
+        rows, pictures = _read_shard(state, file, path, columns, seen)
+        parts.extend(rows)
+        scans.extend(pictures)
+        other = {value for part in rows for value in part["split"].unique() if value != split}
+        if other:
+            state.report("shards", f"holds rows of split {_some(other)}", path)
+    if not parts:
+        return
+    data = pl.concat(parts)
+    _compare_with_metadata(state, data.select(columns), items.select(columns))
+    scanned = pl.concat(scans) if scans else None
+    state.facts["pictures"] = 0 if scanned is None else scanned.height
+    _check_leaks(state, data, scanned, tuple(text_names))
+
+
+def _shards(state: _Release) -> list[tuple[str, str]]:
+    """(path, split) of every shard, sorted; the numbering is checked."""
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    for path in sorted(path for path in state.files if path.startswith("data/")):
+        match = re.fullmatch(r"data/([a-z0-9][a-z0-9._-]*)-(\d{5})-of-(\d{5})\.parquet", path)
+        if match is None:
+            state.report("shards", "not named <split>-NNNNN-of-NNNNN.parquet", path)
+        else:
+            found.setdefault(match[1], []).append((int(match[2]), int(match[3]), path))
+    for split, numbered in found.items():
+        if [number for number, _, _ in numbered] != list(range(len(numbered))) or {
+            total for _, total, _ in numbered
+        } != {len(numbered)}:
+            state.report("shards", f"split {split!r}: numbers are not complete", numbered[0][2])
+    return [(path, split) for split, numbered in sorted(found.items()) for _, _, path in numbered]
+
+
+def _read_shard(
+    state: _Release, file: pq.ParquetFile, path: str, columns: list[str], seen: set[str]
+) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
+    """Rows with the checksum of their released picture, and scans of pictures not ``seen`` before."""
+    rows: list[pl.DataFrame] = []
+    scans: list[pl.DataFrame] = []
+    has_images = "image" in file.schema_arrow.names
+    waiting: dict[str, bytes] = {}
+    for number in range(file.num_row_groups):
+        if file.metadata.row_group(number).total_byte_size > _MAX_ROW_GROUP_BYTES:
+            state.report("unreadable", f"row group {number} is over {_MAX_ROW_GROUP_BYTES >> 30} GiB", path)
+            continue
+        table = file.read_row_group(number)
+        frame = pl.DataFrame(pl.from_arrow(table.select(columns)))
+        checksums: list[str | None] = [None] * table.num_rows
+        if has_images:
+            for position, cell in enumerate(table.column("image")):
+                data, name = _picture(cell)
+                identifier = frame["item_id"][position]
+                if data is None:
+                    if frame["image_sha256"][position] is not None:
+                        state.report("picture", f"item {_shown(identifier)} has none", path)
+                    continue
+                if not _is_plain_name(name):
+                    state.report("picture", f"item {_shown(identifier)}: file name {_shown(name)}", path)
+                checksums[position] = hashlib.sha256(data).hexdigest()
+                if checksums[position] not in seen:
+                    seen.add(str(checksums[position]))
+                    waiting[str(checksums[position])] = data
+        rows.append(frame.with_columns(pl.Series("released_sha256", checksums, dtype=pl.String)))
+        if len(waiting) >= _SCAN_BATCH:
+            scans.append(_scan(state, waiting, path))
+            waiting = {}
+    if waiting:
+        scans.append(_scan(state, waiting, path))
+    return rows, scans
+
+
+def _picture(cell: Any) -> tuple[bytes | None, str | None]:
+    """Bytes and file name of an ``image`` cell."""
+    value = cell.as_py()
+    if not isinstance(value, dict) or not isinstance(value.get("bytes"), bytes):
+        return None, None
+    name = value.get("path")
+    return value["bytes"], name if isinstance(name, str) else None
+
+
+def _is_plain_name(name: str | None) -> bool:
+    return name is not None and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}", name) is not None
+
+
+def _scan(state: _Release, pictures: Mapping[str, bytes], path: str) -> pl.DataFrame:
+    """IMAGES rows of released pictures, by the checksum of their bytes; their faults are reported."""
+    from dataset_pipeline.adapters import images
+
+    rows = [
+        {**images.scan_image(data, CleanImages()), "sha256": checksum, "image_ref": checksum}
+        for checksum, data in pictures.items()
+    ]
+    schema = {name: IMAGES[name] for name in IMAGES if name != "location"}
+    scanned = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+    broken = scanned.filter(pl.col("problem").is_not_null())
+    if broken.height:
+        reasons = _some(broken["problem"].unique())
+        state.report("picture", f"{broken.height} pictures cannot be decoded: {reasons}", path)
+    told = scanned.filter(pl.col("has_exif").fill_null(False) | pl.col("has_gps").fill_null(False))
+    if told.height:
+        state.report("picture_metadata", f"{told.height} pictures: {_some(told['image_ref'])}", path)
+    return scanned.filter(pl.col("problem").is_null())
+
+
+def _compare_with_metadata(state: _Release, data: pl.DataFrame, items: pl.DataFrame) -> None:
+    """The same rows with the same values, in any order."""
+    if data.height != items.height:
+        state.report(
+            "data_metadata_differ", f"{data.height} rows in shards, {items.height} in metadata/items.parquet"
+        )
+    left, right = data.sort("item_id"), items.sort("item_id")
+    only = pl.concat([left["item_id"], right["item_id"]])
+    lonely = only.filter(
+        ~only.is_in(left["item_id"].implode()) | ~only.is_in(right["item_id"].implode())
+    ).unique()
+    if len(lonely):
+        state.report("data_metadata_differ", f"{len(lonely)} ids are in one only: {_some(lonely)}")
+        return
+    if left.height != right.height:
+        return
+    for column in items.columns:
+        differing = left["item_id"].filter(left[column].ne_missing(right[column]))
+        if len(differing):
+            state.report("data_metadata_differ", f"{column}: {len(differing)} items: {_some(differing)}")
+
+
+def _check_leaks(
+    state: _Release, data: pl.DataFrame, pictures: pl.DataFrame | None, text_names: tuple[str, ...]
+) -> None:
+    """The leak test on what is released: pixels and texts are compared anew, across splits."""
+    if pictures is not None:
+        exact = (
+            data.join(
+                pictures.select("image_ref", "pixel_hash"), left_on="released_sha256", right_on="image_ref"
+            )
+            .filter(pl.col("pixel_hash").is_not_null())
+            .group_by("pixel_hash")
+            .agg(pl.col("split").n_unique().alias("splits"), pl.col("item_id").min())
+            .filter(pl.col("splits") > 1)
+        )
+        if exact.height:
+            state.report(
+                "leak", f"{exact.height} pictures are in two splits, such as of {_some(exact['item_id'])}"
+            )
+
+    found = leakage.audit_leakage(
+        _audit_inputs(data, text_names).lazy(),
+        (pl.DataFrame(schema=dict(IMAGES)) if pictures is None else pictures).lazy(),
+        text_names,
+        _audit_config(text_names),
+    )
+    crossing = found.report.get("cross_split_pairs")
+    if crossing:
+        kinds = _brief(found.report.get("by_kind", {}))
+        state.report("leak", f"an independent search finds {crossing} pairs across splits: {kinds}")
+
+
+def _audit_config(text_names: tuple[str, ...]) -> DatasetConfig:
+    """The default settings, which the release has no say in, with the release's texts."""
+    columns = Columns(texts={name: name for name in text_names})
+    source = Source(id="release", path="data", licence="CC0-1.0", columns=columns)
+    return DatasetConfig(name="release", version="0.0.0", licence="CC0-1.0", sources=(source,))
+
+
+def _audit_inputs(data: pl.DataFrame, text_names: tuple[str, ...]) -> pl.DataFrame:
+    """Released rows in the shape of SPLIT_ITEMS; group keys are not released."""
+    given = {"image_ref": pl.col("released_sha256"), "image_sha256": pl.col("released_sha256")}
+    return data.select(
+        *(
+            given.get(name, pl.col(name) if name in data.columns else pl.lit(None, dtype=kind)).alias(name)
+            for name, kind in SPLIT_ITEMS.items()
+        ),
+        *text_names,
+    )
+
+
+# -- documents -----------------------------------------------------------------------------
+
+
+def _check_counts(state: _Release) -> None:
+    """Numbers of reports/quality.json and of the card against the tables."""
+    items, removed, pairs = (state.table(name) for name in ("items", "removed", "duplicate_pairs"))
+    if items is None or removed is None or pairs is None:
+        return
+    counted = quality_report(items.lazy(), removed.lazy(), pairs.lazy())["counts"]
+    quality = state.json("reports/quality.json")
+    if quality is not None:
+        published = quality.get("counts")
+        for name, value in counted.items():
+            told = published.get(name) if isinstance(published, dict) else None
+            if told != value:
+                state.report(
+                    "count",
+                    f"{name} is {_brief(told)}, the tables give {_brief(value)}",
+                    "reports/quality.json",
+                )
+    card = state.document("README.md")
+    if card is not None:
+        for what, pattern, value in (
+            ("items", r"\*\*(\d+) items\*\*", counted["released_items"]),
+            ("raw items", r"(?m)^(\d+) raw items came in", counted["raw_items"]),
+            ("removed items", r"came in; (\d+) were removed", counted["removed_items"]),
+        ):
+            match = re.search(pattern, card)
+            if match is None or int(match[1]) != value:
+                state.report(
+                    "count", f"{what}: {match[1] if match else 'none'}, the tables give {value}", "README.md"
+                )
+        front = dict(re.findall(r"(?m)^ +- name: '?(\w+)'?\n +num_examples: (\d+)$", card))
+        by_split = {re.sub(r"\W", "_", name): str(count) for name, count in counted["items_by_split"].items()}
+        if front != by_split:
+            state.report(
+                "count", f"splits are {_brief(front)}, the tables give {_brief(by_split)}", "README.md"
+            )
+    told_leaks = state.json("reports/leakage.json")
+    if told_leaks is not None and told_leaks.get("cross_split_pairs") != 0:
+        told = _brief(told_leaks.get("cross_split_pairs"))
+        state.report("leak", f"cross_split_pairs is {told}, a release needs 0", "reports/leakage.json")
+
+
+def _check_croissant(state: _Release) -> None:
+    document = state.json("croissant.json")
+    if document is None:
+        return
+    state.warnings.extend(croissant.lint(document))
+    described = croissant.checksums(document)
+    for path, checksum in sorted(described.items()):
+        if not is_inside(path):
+            state.report("unsafe_path", f"names {_shown(path)}", "croissant.json")
+        elif path not in state.files:
+            state.report("file_missing", "named in croissant.json", path)
+        elif file_sha256(state.folder / path) != checksum:
+            state.report("checksum", "not what croissant.json says", path)
+    for path in sorted(state.files - described.keys() - croissant.NOT_DESCRIBED):
+        state.report("file_not_listed", "not described in croissant.json", path)
+
+
+def _check_predictions(state: _Release) -> None:
+    items = state.table("items")
+    if items is None:
+        return
+    test = items.filter(pl.col("split") == "test").select("item_id", pl.col("label").alias("true_label"))
+    for path in sorted(path for path in state.files if re.fullmatch(r"predictions/[^/]+\.parquet", path)):
+        frame = pl.read_parquet(state.folder / path, glob=False)
+        if not {"item_id", "label"} <= set(frame.columns):
+            state.report("schema", "needs the columns item_id and label", path)
+            continue
+        joined = frame.select("item_id", "label").join(test, on="item_id", how="left")
+        odd = joined.filter(pl.col("true_label").is_null() | (pl.col("label") != pl.col("true_label")))[
+            "item_id"
+        ]
+        if len(odd):
+            state.report("prediction", f"{len(odd)} rows: {_some(odd)}", path)
+
+
+# -- wording -------------------------------------------------------------------------------
+
+
+def _some(values: pl.Series | list[str] | set[str] | set[Any]) -> str:
+    """The first few values in order, safe to print."""
+    listed = sorted(str(value) for value in values)
+    more = f", and {len(listed) - _EXAMPLES} more" if len(listed) > _EXAMPLES else ""
+    return ", ".join(_shown(value) for value in listed[:_EXAMPLES]) + more
+
+
+def _shown(value: object) -> str:
+    """Text from the release without control characters, which could rewrite the terminal."""
+    text = str(value)[:120]
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _brief(value: object) -> str:
+    return _shown(json.dumps(value, ensure_ascii=False, default=str))

@@ -1,0 +1,211 @@
+"""The documents: every number from the reports, nothing from the data trusted as markup."""
+
+import polars as pl
+import pytest
+import yaml
+
+from dataset_pipeline.stages import release
+from dataset_pipeline.stages.diff import compare
+from dataset_pipeline.tables import PAIRS, REMOVED, empty
+from dataset_pipeline_tests.toy_release import toy, toy_config
+
+COLUMNS = {"image": "image", "item_id": "string", "label": "string", "name": "string"}
+
+
+def reports(**counts: object) -> dict[str, dict[str, object]]:
+    example = toy()
+    quality = release.quality_report(example.items.lazy(), empty(REMOVED).lazy(), empty(PAIRS).lazy())
+    return {"quality": {**quality, "counts": {**quality["counts"], **counts}}}
+
+
+def front(card: str) -> dict[str, object]:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_quality_report_counts_what_is_there() -> None:
+    example = toy()
+    removed = pl.LazyFrame(
+        [
+            {"item_id": "a", "stage": "clean", "reason": "image_blank"},
+            {"item_id": "b", "stage": "raw", "reason": "image_missing"},
+            {"item_id": "c", "stage": "clean", "reason": "image_blank"},
+        ],
+        schema=dict(REMOVED),
+    )
+    counts = release.quality_report(example.items.lazy(), removed, empty(PAIRS).lazy())["counts"]
+    assert counts == {
+        "raw_items": 63,
+        "released_items": 60,
+        "removed_items": 3,
+        "pictures": 20,
+        "labels": 3,
+        "items_by_split": {"test": 12, "train": 36, "validation": 12},
+        "items_by_language": {"de": 20, "en": 20, "zh-Hans": 20},
+        "items_by_licence": {"CC-BY-SA-4.0": 60},
+        "items_by_label_source": {"annotator": 60},
+        "removed_by_reason": {"image_blank": 2, "image_missing": 1},
+        "duplicate_pairs_by_kind": {},
+    }
+
+
+def test_every_document_is_made_and_repeats() -> None:
+    made = release.documents(toy_config(), reports(), COLUMNS)
+    assert sorted(made) == ["CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "datasheet.md"]
+    assert made == release.documents(toy_config(), reports(), COLUMNS)
+    assert all(text.endswith("\n") and "None" not in text.replace("None.", "") for text in made.values())
+
+
+def test_documents_of_a_config_that_says_nothing_optional() -> None:
+    bare = toy_config(
+        title=None,
+        description=None,
+        date=None,
+        url=None,
+        creators=[],
+        documentation={},
+        tasks=[],
+        keywords=[],
+    )
+    made = release.documents(bare, reports(), COLUMNS)
+    assert "Not stated by the authors." in made["datasheet.md"]
+    assert yaml.safe_load(made["CITATION.cff"])["authors"] == [{"name": "The authors of toy"}]
+    assert not any("None" in text for text in made.values())
+
+
+def test_numbers_come_from_the_reports_and_nowhere_else() -> None:
+    # Numbers that no table here has: they can only come from the report.
+    made = release.documents(
+        toy_config(),
+        {**reports(released_items=98765, raw_items=123456, removed_items=24691), "leakage": {"cross_split_pairs": 0, "random_split_pairs": 4321}},
+        COLUMNS,
+    )  # fmt: skip
+    assert "**98765 items**" in made["README.md"]
+    assert "123456 raw items came in; 24691 were removed" in made["README.md"]
+    assert "would have leaked 4321" in made["README.md"]
+    assert "98765 of 123456 raw items" in made["datasheet.md"]
+
+
+def test_front_matter_is_what_hugging_face_reads() -> None:
+    found = front(release.documents(toy_config(), reports(), COLUMNS)["README.md"])
+    assert found["license"] == "cc-by-sa-4.0"
+    assert found["language"] == ["de", "en", "zh"]
+    assert found["language_bcp47"] == ["de", "en", "zh-Hans"]
+    assert found["size_categories"] == ["n<1K"]
+    assert found["configs"][0]["data_files"][0] == {"split": "train", "path": "data/train-*.parquet"}
+    assert found["dataset_info"]["splits"][0] == {"name": "train", "num_examples": 36}
+    assert found["dataset_info"]["features"][0] == {"name": "image", "dtype": "image"}
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected"),
+    [
+        ("ODbL-1.0", {"license": "odbl"}),  # Hugging Face has its own short names
+        ("CC-BY-4.0", {"license": "cc-by-4.0"}),
+        (
+            "CC-BY-4.0 AND CC0-1.0",  # an expression is no id of theirs
+            {"license": "other", "license_name": "cc-by-4.0-and-cc0-1.0", "license_link": "LICENSE"},
+        ),
+    ],
+)
+def test_licence_of_the_front_matter(licence: str, expected: dict[str, str]) -> None:
+    found = front(release.documents(toy_config(licence=licence), reports(), COLUMNS)["README.md"])
+    assert {key: value for key, value in found.items() if key.startswith("license")} == expected
+
+
+@pytest.mark.parametrize(
+    ("licence", "url"),
+    [
+        ("CC-BY-SA-4.0", "https://creativecommons.org/licenses/by-sa/4.0/legalcode"),
+        ("CC-BY-NC-ND-3.0", "https://creativecommons.org/licenses/by-nc-nd/3.0/legalcode"),
+        ("CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/legalcode"),
+        ("Unlicense", "https://spdx.org/licenses/Unlicense.html"),
+    ],
+)
+def test_licence_urls(licence: str, url: str) -> None:
+    assert release.licence_url(licence) == url
+
+
+def test_licence_lists_items_under_other_licences() -> None:
+    text = release.documents(
+        toy_config(), reports(items_by_licence={"CC-BY-SA-4.0": 50, "MIT": 10}), COLUMNS
+    )["LICENSE"]
+    assert "SPDX-License-Identifier: CC-BY-SA-4.0" in text
+    assert "MIT: 10 items" in text
+    # MIT asks for its text to come along.
+    assert 'THE SOFTWARE IS PROVIDED "AS IS"' in text
+
+
+@pytest.mark.parametrize(
+    ("items", "category"),
+    [
+        (0, "n<1K"),
+        (999, "n<1K"),
+        (1000, "1K<n<10K"),
+        (50_000, "10K<n<100K"),
+        (10**6, "1M<n<10M"),
+        (10**13, "n>1T"),
+    ],
+)
+def test_size_categories(items: int, category: str) -> None:
+    assert release.size_category(items) == category
+
+
+def test_data_cannot_write_markup_into_the_card() -> None:
+    evil = "x | y\n## Free money <script>alert(1)</script> [a](javascript:b) `c`"
+    card = release.documents(toy_config(), reports(items_by_label_source={evil: 3}), COLUMNS)["README.md"]
+    assert "<script>" not in card
+    assert "\n## Free money" not in card
+    assert "[a](javascript" not in card
+    row = next(line for line in card.splitlines() if "Free money" in line)
+    assert row.replace("\\|", "").count("|") == 3
+
+
+def test_split_names_that_hugging_face_does_not_allow_are_mapped() -> None:
+    config = toy_config(split={"ratios": {"train": 0.8, "test": 0.1, "hard-cases": 0.1}})
+    found = front(
+        release.documents(config, reports(items_by_split={"train": 8, "hard-cases": 1}), COLUMNS)["README.md"]
+    )
+    assert found["configs"][0]["data_files"][1] == {
+        "split": "hard_cases",
+        "path": "data/hard-cases-*.parquet",
+    }
+
+
+def test_leaderboard_is_shown_where_there_is_one() -> None:
+    row = {
+        "model": "small-clip",
+        "task": "probe",
+        "inputs": "image",
+        "top1": 0.5,
+        "top1_low": 0.4,
+        "top1_high": 0.6,
+    }
+    with_rows = release.documents(toy_config(), {**reports(), "baselines": {"leaderboard": [row]}}, COLUMNS)
+    assert "| small-clip | probe | image | 0.500 | 0.400–0.600 |" in with_rows["README.md"]
+    assert "## Baselines" not in release.documents(toy_config(), reports(), COLUMNS)["README.md"]
+
+
+def test_citation_tells_people_from_organisations() -> None:
+    creators = [{"name": "Ada Maria Example", "orcid": "0000-0001-2345-6789"}, {"name": "Example Ltd"}]
+    citation = yaml.safe_load(release.citation(toy_config(creators=creators)))
+    assert citation["authors"] == [
+        {
+            "family-names": "Example",
+            "given-names": "Ada Maria",
+            "orcid": "https://orcid.org/0000-0001-2345-6789",
+        },
+        {"name": "Example Ltd"},
+    ]
+    assert citation["cff-version"] == "1.2.0"
+
+
+def test_changelog_puts_this_version_above_the_ones_before() -> None:
+    first = release.changelog(toy_config(), reports(), None)
+    assert first == "# Changelog\n\n## 1.0.0 (2026-01-02)\n\n- First release: 60 items\n"
+    items = toy().items.drop("image_ref", "group_keys", "published_split")
+    difference = compare(items.head(50).lazy(), items.lazy(), empty(REMOVED).lazy())
+    second = release.changelog(
+        toy_config(version="1.1.0"), reports(), release.Previous("1.0.0", first, difference)
+    )
+    assert second.index("## 1.1.0") < second.index("- 10 items added") < second.index("## 1.0.0 (2026-01-02)")
+    assert second.count("# Changelog\n") == 1
