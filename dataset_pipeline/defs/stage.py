@@ -6,7 +6,7 @@ Does not belong here: which stages there are (``assets.py``) and what a gate ask
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -76,6 +76,9 @@ class Work:
     engine: Engine
     progress: Callable[[str], Progress]
     run_id: str
+    store: Store
+    verdicts: Sequence[Mapping[str, Any]]
+    """Every gate that the assets upstream have passed or, where it is no blocking one, failed."""
 
     @property
     def config(self) -> DatasetConfig:
@@ -161,6 +164,24 @@ class Lineage:
                 open_names.extend(self.stages[name].reads)
         return [name for name in self.stages if name in wanted]
 
+    def _verdicts(self, store: Store, stage: Stage) -> list[dict[str, Any]]:
+        """What the gates upstream of ``stage`` found, in the order of the pipeline."""
+        found = []
+        for name in self._upstream(stage):
+            verdicts = store.audit(name)
+            found += [
+                {
+                    "asset": name,
+                    "check": gate.name,
+                    "passed": verdicts[gate.name].is_passed,
+                    "severity": gate.severity,
+                    "summary": verdicts[gate.name].summary,
+                }
+                for gate in self.stages[name].gates
+                if gate.name in verdicts
+            ]
+        return found
+
     def definitions(
         self, engine: Engine | None = None
     ) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
@@ -204,6 +225,8 @@ class Lineage:
                             engine=engine,
                             progress=_progress(context, stage.name),
                             run_id=context.run.run_id,
+                            store=store,
+                            verdicts=self._verdicts(store, stage),
                         )
                     )
             snapshot = store.latest(stage.name)

@@ -1,0 +1,193 @@
+"""The command ``dataset-pipeline``: argument parsing and printing only.
+
+Exit status: 0 done; 1 a quality gate stopped it; 2 the config or the call is wrong; 3 the outside
+world failed; 130 interrupted.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from dataset_pipeline import __version__
+from dataset_pipeline.errors import DatasetPipelineError
+
+_INTERRUPTED = 130
+
+_storage = click.option(
+    "--storage",
+    default="storage",
+    show_default=True,
+    envvar="DATASET_PIPELINE_STORAGE",
+    help="Folder for snapshots, caches and releases of all datasets.",
+)
+
+
+def main() -> None:
+    """Entry point; every user's mistake ends with one clear line and a documented exit status."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; what is finished is kept: run the same command again to continue", _INTERRUPTED)
+    except DatasetPipelineError as error:
+        _print_failed_gates(error)
+        _fail(str(error), error.exit_status)
+    except BrokenPipeError:
+        sys.exit(0)  # the reader of our output had enough
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    click.secho(f"dataset-pipeline: {message}", err=True, fg="red" if status != _INTERRUPTED else None)
+    sys.exit(status)
+
+
+def _print_failed_gates(error: DatasetPipelineError) -> None:
+    """Numbers, example rows and remedies of the gates that stopped a build."""
+    for gate in getattr(error, "gates", ()):
+        click.secho(f"\n✗ {gate.asset}: {gate.check}", err=True, fg="red", bold=True)
+        click.echo(f"  found   {gate.summary}", err=True)
+        for number, line in enumerate(gate.examples.splitlines()):
+            if number != 1:  # the line that only draws the table's head
+                click.echo(f"  {'rows   ' if number == 0 else '       '} {line}", err=True)
+        if gate.remedy:
+            click.echo(f"  remedy  {gate.remedy}", err=True)
+    if getattr(error, "gates", ()):
+        click.echo("\nNothing was released; the previous release, if there is one, is untouched.", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dataset-pipeline")
+def cli() -> None:
+    """From raw images and texts to a verified, published machine-learning dataset."""
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--from", "source", required=True, type=click.Path(path_type=Path), help="A manifest or an image folder."
+)
+@click.option("--force", is_flag=True, help="Replace an existing dataset.yaml.")
+def init(folder: Path, source: Path, force: bool) -> None:
+    """Look at a manifest or an image folder and write FOLDER/dataset.yaml with a best guess."""
+    from dataset_pipeline.commands.init import init as run
+
+    result = run(folder, source, force=force)
+    click.echo(f"wrote {result.path}")
+    for line in result.guesses:
+        click.echo(f"  {line}")
+    click.echo(f"Look it over, then: dataset-pipeline check {result.path}")
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(config: Path) -> None:
+    """Validate the config, the sources and the first rows, in seconds, without building."""
+    from dataset_pipeline.commands.check import check as run
+
+    result = run(config)
+    for line in result.facts:
+        click.echo(line)
+    for warning in result.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    click.secho("ok: ready to build", fg="green")
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@_storage
+@click.option("--to", help="Stop after this asset, such as train_test_split.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local"]),
+    default="local",
+    show_default=True,
+    expose_value=False,
+    help="Where per-item work runs: processes of this machine.",
+)
+def build(config: Path, storage: str, to: str | None) -> None:
+    """Build the release: the same assets and gates as in the UI, without a web server."""
+    from dataset_pipeline.commands.build import build as run
+    from dataset_pipeline.commands.display import build_display
+    from dataset_pipeline.commands.summary import release_summary
+
+    with build_display() as display:
+        result = run(config, storage, to=to, display=display)
+    for warning in result.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    if result.release is not None:
+        for line in release_summary(result.release):
+            click.echo(line)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_storage
+@click.option("--port", default=3000, show_default=True, help="The UI's port on 127.0.0.1.")
+def dev(configs: tuple[Path, ...], storage: str, port: int) -> int:
+    """Open the Dagster UI on these datasets."""
+    from dataset_pipeline.commands.dev import dev as run
+
+    return run(configs, storage, port)
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--to", "destination", required=True, help="A name under 'publish' in the config.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen and send nothing.")
+@_storage
+def publish(config: Path, destination: str, dry_run: bool, storage: str) -> None:
+    """Send the current release to one destination of the config."""
+    from dataset_pipeline.commands.publish import describe
+    from dataset_pipeline.commands.publish import publish as run
+
+    for line in describe(run(config, destination, storage, is_dry_run=dry_run)):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("release", type=click.Path(path_type=Path))
+def verify(release: Path) -> int:
+    """Check a release folder: checksums, counts, schema and leaks. Needs no config."""
+    from dataset_pipeline.verification import verify as run
+
+    result = run(release)
+    for name, count in result.facts.items():
+        click.echo(f"checked {count:,} {name}")
+    for warning in result.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    for finding in result.findings:
+        click.secho(f"✗ {finding}", fg="red", err=True)
+    if result.findings:
+        _fail(f"{release}: {len(result.findings)} faults found", 1)
+    click.secho(f"{release}: verified", fg="green")
+    return 0
+
+
+@cli.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+def diff(old: Path, new: Path) -> None:
+    """Rows added, removed, changed and moved between splits, from release OLD to release NEW."""
+    from dataset_pipeline.commands.diff import diff as run
+
+    for line in run(old, new).lines():
+        click.echo(line)
+
+
+@cli.command()
+@click.option("--output", type=click.Path(path_type=Path), help="Write here instead of printing.")
+def schema(output: Path | None) -> None:
+    """The JSON schema of dataset.yaml, for editors."""
+    from dataset_pipeline.config import json_schema
+
+    text = json.dumps(json_schema(), ensure_ascii=False, indent=2) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+        click.echo(f"wrote {output}")

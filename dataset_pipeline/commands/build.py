@@ -1,0 +1,158 @@
+"""``build``: the same assets and gates as the UI, launched in this process, without a web server."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from dataset_pipeline.adapters.engine import LocalEngine
+from dataset_pipeline.adapters.store import Store, explained_os_errors, write_atomically
+from dataset_pipeline.definitions import dataset_definitions, load_dataset
+from dataset_pipeline.defs.assets import lineage
+from dataset_pipeline.defs.stage import ProgressDisplay
+from dataset_pipeline.errors import ConfigError, DatasetPipelineError, GateError, OutsideWorldError
+
+DAGSTER_YAML = """\
+# History of builds: the command line and `dataset-pipeline dev` share it.
+telemetry: {{enabled: false}}
+storage: {{sqlite: {{base_dir: {home}/history}}}}
+local_artifact_storage:
+  module: dagster._core.storage.root
+  class: LocalArtifactStorage
+  config: {{base_dir: {home}/artifacts}}
+compute_logs:
+  module: dagster._core.storage.local_compute_log_manager
+  class: LocalComputeLogManager
+  config: {{base_dir: {home}/logs}}
+"""
+
+
+@dataclass(frozen=True)
+class FailedGate:
+    """A blocking gate that stopped the build."""
+
+    asset: str
+    check: str
+    summary: str
+    examples: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build that reached its end left behind."""
+
+    release: Path | None
+    """The release folder, or None where the build stopped earlier on request."""
+    store: Store
+    warnings: tuple[str, ...]
+
+
+class FailedGatesError(GateError):
+    """One or more blocking gates stopped the build; ``gates`` says which, with numbers and examples."""
+
+    def __init__(self, gates: list[FailedGate]) -> None:
+        self.gates = tuple(gates)
+        super().__init__("; ".join(f"{gate.asset}: {gate.check} failed: {gate.summary}" for gate in gates))
+
+
+def dagster_home(storage: str | Path) -> Path:
+    """The folder of Dagster's history: ``$DAGSTER_HOME``, else one inside the storage folder."""
+    if home := os.environ.get("DAGSTER_HOME"):
+        return Path(home)
+    home_folder = Path(storage).absolute() / "dagster"
+    settings = home_folder / "dagster.yaml"
+    with explained_os_errors(Path(storage)):
+        home_folder.mkdir(parents=True, exist_ok=True)
+        if not settings.exists():
+            write_atomically(settings, DAGSTER_YAML.format(home=home_folder).encode())
+    return home_folder
+
+
+def build(
+    config_path: str | Path,
+    storage: str | Path,
+    *,
+    to: str | None = None,
+    display: ProgressDisplay | None = None,
+) -> BuildResult:
+    """Build a dataset up to asset ``to`` (by default the whole release).
+
+    Raises ``FailedGatesError`` where a gate stopped it, ``ConfigError`` and ``OutsideWorldError`` as
+    ``errors.py`` says; in each case the previous release is untouched and finished work is kept.
+    """
+    dataset = load_dataset(config_path)
+    stages = lineage(dataset)
+    if to is not None and to not in stages.stages:
+        raise ConfigError(f"--to {to}: no such asset", hint=f"Choose one of: {', '.join(stages.stages)}")
+    target = dg.AssetSelection.assets(dataset.key(to or list(stages.stages)[-1]))
+    engine = LocalEngine()
+    definitions = dg.Definitions.merge(
+        dataset_definitions([dataset], storage, engine=engine, display=display),
+        dg.Definitions(
+            jobs=[
+                dg.define_asset_job(
+                    "build",
+                    selection=target.upstream()
+                    & dg.AssetSelection.assets(*(dataset.key(s) for s in stages.stages)),
+                    config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                )
+            ]
+        ),
+    )
+    store = Store(storage, dataset.config.name)
+    try:
+        with _instance(storage) as instance:
+            result = definitions.resolve_job_def("build").execute_in_process(
+                instance=instance, raise_on_error=False
+            )
+    finally:
+        engine.close()
+    _raise_failures(result)
+    release = store.releases / dataset.config.version
+    warnings = tuple(
+        f"{evaluation.asset_key.path[-1]}: {evaluation.check_name}: {evaluation.description}"
+        for evaluation in result.get_asset_check_evaluations()
+        if not evaluation.passed
+    )
+    return BuildResult(release if to in {None, "published_archive"} else None, store, warnings)
+
+
+@contextmanager
+def _instance(storage: str | Path) -> Iterator[dg.DagsterInstance]:
+    home = dagster_home(storage)
+    with explained_os_errors(home), dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def _raise_failures(result: dg.ExecuteInProcessResult) -> None:
+    """The failure of a run as the exception that its cause deserves; nothing where it succeeded."""
+    if result.success:
+        return
+    failed = [
+        FailedGate(
+            evaluation.asset_key.path[-1],
+            evaluation.check_name,
+            evaluation.description or "",
+            str(evaluation.metadata["examples"].value) if "examples" in evaluation.metadata else "",
+            str(evaluation.metadata["remedy"].value) if "remedy" in evaluation.metadata else "",
+        )
+        for evaluation in result.get_asset_check_evaluations()
+        if not evaluation.passed and evaluation.blocking
+    ]
+    if failed:
+        raise FailedGatesError(failed)
+    errors = {error.exit_status: error for error in (GateError, ConfigError, OutsideWorldError)}
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        failure = event.step_failure_data.user_failure_data
+        if failure is not None and "exit_status" in failure.metadata:
+            status = failure.metadata["exit_status"].value
+            raise errors.get(int(str(status)), DatasetPipelineError)(failure.description or "")
+        error = event.step_failure_data.error
+        raise RuntimeError(f"{event.step_key} broke; this is a fault of the pipeline:\n{error}")
+    raise KeyboardInterrupt  # a run that neither succeeded nor failed was interrupted

@@ -1,0 +1,84 @@
+"""The Dagster code location: every configured dataset under its own key prefix. Assembly only.
+
+``DATASET_PIPELINE_CONFIGS`` (paths joined by the system's path separator) names the datasets and
+``DATASET_PIPELINE_STORAGE`` the storage folder; ``dataset-pipeline dev`` sets both. Without them
+the datasets below ``datasets/`` and the folder ``storage`` are used.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from dataset_pipeline.adapters.engine import Engine
+from dataset_pipeline.config import load_config
+from dataset_pipeline.defs.assets import lineage, source_assets
+from dataset_pipeline.defs.publish import publication_assets
+from dataset_pipeline.defs.stage import Dataset, ProgressDisplay, StorageResource
+from dataset_pipeline.errors import ConfigError
+
+CONFIGS_VARIABLE = "DATASET_PIPELINE_CONFIGS"
+STORAGE_VARIABLE = "DATASET_PIPELINE_STORAGE"
+DEFAULT_STORAGE = "storage"
+
+
+def load_dataset(config_path: str | Path) -> Dataset:
+    """A ``dataset.yaml`` and the folder its relative paths start from."""
+    return Dataset(load_config(config_path), Path(config_path).absolute().parent)
+
+
+def dataset_definitions(
+    datasets: Sequence[Dataset],
+    storage: str | Path,
+    *,
+    engine: Engine | None = None,
+    display: ProgressDisplay | None = None,
+) -> dg.Definitions:
+    """Assets, gates and one build job for each dataset."""
+    prefixes = [dataset.prefix for dataset in datasets]
+    if twice := sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1}):
+        raise ConfigError(
+            f"two datasets share the asset prefix {twice}", hint="Give each dataset its own name"
+        )
+    made = [part for dataset in datasets for part in lineage(dataset).definitions(engine)]
+    return dg.Definitions(
+        assets=[
+            *(source for dataset in datasets for source in source_assets(dataset)),
+            *(part for part in made if not isinstance(part, dg.AssetChecksDefinition)),
+            *(part for dataset in datasets for part in publication_assets(dataset)),
+        ],
+        asset_checks=[part for part in made if isinstance(part, dg.AssetChecksDefinition)],
+        jobs=[
+            dg.define_asset_job(
+                f"build_{dataset.prefix}",
+                selection=dg.AssetSelection.assets(*(dataset.key(name) for name in lineage(dataset).stages)),
+                description=f"Build the release of {dataset.config.display_title} from its sources.",
+            )
+            for dataset in datasets
+        ],
+        resources={
+            "storage": StorageResource(root=str(storage)),
+            "display": display or ProgressDisplay(),
+        },
+        # One process a run: stages share what they loaded, per-item work has a pool of its own, and
+        # a cancelled run leaves no step behind that could still write.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What ``dagster dev`` loads."""
+    named = os.environ.get(CONFIGS_VARIABLE)
+    paths = (
+        named.split(os.pathsep) if named else sorted(str(p) for p in Path("datasets").glob("*/dataset.yaml"))
+    )
+    if not paths:
+        raise ConfigError(
+            f"no dataset found: {CONFIGS_VARIABLE} is not set, and there is no datasets/*/dataset.yaml "
+            f"below {Path.cwd()}",
+            hint="Start the UI with: dataset-pipeline dev path/to/dataset.yaml",
+        )
+    storage = os.environ.get(STORAGE_VARIABLE, DEFAULT_STORAGE)
+    return dataset_definitions([load_dataset(path) for path in paths], storage)

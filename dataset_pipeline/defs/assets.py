@@ -1,0 +1,511 @@
+"""The stages of the pipeline as assets: what each reads, calls and writes.
+
+Belongs here: wiring. A body reads tables of its inputs, calls functions of ``stages`` and
+``adapters``, and writes what they return. Does not belong here: any decision about the data.
+"""
+
+import datetime
+import functools
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from dataset_pipeline import __version__
+from dataset_pipeline.adapters import archive, clip, images, language, notebook, presidio, sources
+from dataset_pipeline.adapters.cache import code_version, settings_version
+from dataset_pipeline.adapters.engine import InlineEngine
+from dataset_pipeline.adapters.store import Snapshot, Store
+from dataset_pipeline.defs import checks
+from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work
+from dataset_pipeline.stages import (
+    baselines,
+    clean,
+    croissant,
+    diff,
+    duplicates,
+    figures,
+    leakage,
+    licences,
+    pii,
+    raw,
+    release,
+    report,
+    result_tables,
+    split,
+    statistics,
+    texts,
+)
+
+_PACKAGES = (
+    "dagster",
+    "polars",
+    "pyarrow",
+    "pillow",
+    "torch",
+    "open-clip-torch",
+    "presidio-analyzer",
+    "scikit-learn",
+)
+
+
+def lineage(dataset: Dataset) -> Lineage:
+    """The main line of one dataset, in order."""
+    return Lineage(
+        dataset,
+        (
+            Stage(
+                "raw_texts",
+                "raw",
+                frozenset({"polars", "parquet"}),
+                "Every row of the sources' manifests, with its texts, label, licence and image reference.",
+                (),
+                build_raw_texts,
+                checks.raw_texts(dataset.config),
+                modules=(raw, sources),
+                main_table="items",
+                is_private=True,
+            ),
+            Stage(
+                "raw_images",
+                "raw",
+                frozenset({"pillow", "parquet"}),
+                "Every image of the sources, decoded once: checksums, hashes, size, quality, thumbnail, faults.",
+                (),
+                build_raw_images,
+                checks.raw_images(dataset.config),
+                modules=(images, sources),
+                main_table="images",
+            ),
+            Stage(
+                "cleaned_items",
+                "clean",
+                frozenset({"polars", "presidio", "parquet"}),
+                "Items with a usable picture, normalised texts, a known language and no personal data.",
+                ("raw_texts", "raw_images"),
+                build_cleaned_items,
+                checks.cleaned_items(dataset.config),
+                modules=(clean, texts, pii, presidio, language),
+                main_table="items",
+            ),
+            Stage(
+                "deduplicated_items",
+                "duplicates",
+                frozenset({"polars", "parquet"}),
+                "One item of every set of duplicates, and the verified pairs among all items.",
+                ("cleaned_items", "raw_images"),
+                build_deduplicated_items,
+                checks.deduplicated_items(dataset.config),
+                modules=(duplicates,),
+                main_table="items",
+            ),
+            Stage(
+                "train_test_split",
+                "split",
+                frozenset({"polars", "parquet"}),
+                "Items with their split; whole leak groups stay together, and an independent search finds no leak.",
+                ("deduplicated_items", "raw_images"),
+                build_train_test_split,
+                checks.train_test_split(dataset.config),
+                modules=(split, leakage),
+                main_table="items",
+            ),
+            Stage(
+                "statistics",
+                "statistics",
+                frozenset({"polars", "matplotlib"}),
+                "What is in the dataset: balance, texts, pictures, labels, licences, what was removed and why.",
+                ("train_test_split", "deduplicated_items", "cleaned_items", "raw_images"),
+                build_statistics,
+                checks.statistics(dataset.config),
+                modules=(statistics, licences, figures),
+            ),
+            Stage(
+                "clip_baselines",
+                "baselines",
+                frozenset({"pytorch", "scikitlearn"}),
+                "How well CLIP and trivial baselines predict the labels of the test split.",
+                ("train_test_split", "raw_images"),
+                build_clip_baselines,
+                checks.clip_baselines(dataset.config),
+                modules=(baselines, clip),
+            ),
+            Stage(
+                "published_archive",
+                "release",
+                frozenset({"parquet", "huggingface", "jupyter"}),
+                "The release: Parquet shards, metadata, reports, card, Croissant, notebook and checksums.",
+                (
+                    "raw_texts",
+                    "raw_images",
+                    "cleaned_items",
+                    "deduplicated_items",
+                    "train_test_split",
+                    "statistics",
+                    "clip_baselines",
+                ),
+                build_published_archive,
+                checks.published_archive(dataset.config),
+                modules=(release, croissant, diff, archive, report, result_tables, notebook),
+                promote=promote_release,
+            ),
+        ),
+    )
+
+
+def source_assets(dataset: Dataset) -> list[dg.SourceAsset]:
+    """One observable source asset per source; its data version is a fingerprint of the content."""
+    made = []
+    for source in dataset.config.sources:
+
+        @dg.observable_source_asset(
+            key=dataset.key(f"source_{source.id}"),
+            group_name="sources",
+            description=f"{', '.join(source.paths)}: raw data as it was collected ({source.licence}).",
+        )
+        def observe(_context: Any, source: Any = source) -> dg.DataVersion:
+            return dg.DataVersion(sources.source_fingerprint(source, dataset.base))
+
+        made.append(observe)
+    return made
+
+
+# -- bodies --------------------------------------------------------------------------------
+
+
+def build_raw_texts(work: Work) -> None:
+    """Manifests, row for row."""
+    frames = [
+        raw.raw_items(sources.read_manifest(source, work.dataset.base), source)
+        for source in work.config.sources
+    ]
+    work.writer.table("items", pl.concat(frames, how="diagonal").collect())
+
+
+def build_raw_images(work: Work) -> None:
+    """List the images, hash what is new, decode each distinct content once."""
+    settings = work.config.clean.images
+    listed = pl.concat(
+        [
+            sources.list_images(source, work.dataset.base, sources.read_manifest(source, work.dataset.base))
+            for source in work.config.sources
+        ]
+    )
+    hashed = work.cache.results(
+        "image_hashes",
+        settings_version(code_version(images)),
+        listed.lazy().filter(pl.col("problem").is_null()),
+        ["location", "size_bytes", "mtime_ns"],
+        images.hash_files,
+        work.engine,
+        batch_rows=4096,
+        progress=work.progress("image files read"),
+    )
+    located = listed.lazy().join(hashed, on=["location", "size_bytes", "mtime_ns"], how="left").collect()
+    scanned = work.cache.results(
+        "image_scan",
+        settings_version(code_version(images), settings.model_dump()),
+        # Each distinct content is decoded once, wherever and however often it lies.
+        located.lazy()
+        .drop_nulls("sha256")
+        .sort("location")
+        .unique("sha256", keep="first", maintain_order=True),
+        ["sha256"],
+        functools.partial(images.scan_images, settings=settings),
+        work.engine,
+        batch_rows=256,
+        progress=work.progress("pictures decoded"),
+    )
+    work.writer.table("images", raw.image_table(located.lazy(), scanned))
+
+
+def build_cleaned_items(work: Work) -> None:
+    """Check pictures and labels, clean texts, identify languages, redact personal data."""
+    config, names = work.config, work.config.text_names
+    image_table = work.inputs["raw_images"].table("images")
+    manifest = work.inputs["raw_texts"].table("items")
+    raw_items = pl.concat([manifest, raw.orphan_rows(manifest, image_table)], how="diagonal")
+    analysed = work.cache.results(
+        "texts",
+        settings_version(
+            code_version(texts, pii, presidio, language), config.clean.model_dump(), config.pii.model_dump()
+        ),
+        clean.distinct_texts(raw_items, names),
+        ["text", "declared_language"],
+        functools.partial(analyse_texts, config=config),
+        work.engine,
+        progress=work.progress("texts analysed"),
+    )
+    takedowns = sources.read_takedowns(config.takedowns, work.dataset.base)
+    cleaned = clean.clean_items(raw_items, image_table, analysed, config, takedowns)
+    work.writer.table("raw_ids", raw_items.select("item_id", "source"))
+    work.writer.table("items", cleaned.items)
+    work.writer.table("removed", cleaned.removed)
+    work.writer.table("changes", cleaned.changes)
+    work.writer.table("findings", cleaned.findings)
+    work.writer.json("pii", pii.pii_report(cleaned.findings, cleaned.items, config))
+
+
+def analyse_texts(batch: pl.DataFrame, config: Any) -> pl.DataFrame:
+    """A batch of texts in a worker process, with the models this process already has."""
+    return texts.analyse_texts(
+        batch,
+        config.clean,
+        config.pii,
+        language.identifier(config.clean.language),
+        presidio.finder(config.pii),
+    )
+
+
+def build_deduplicated_items(work: Work) -> None:
+    """Find verified pairs, then keep one item of every set of duplicates."""
+    config, names = work.config, work.config.text_names
+    items = work.inputs["cleaned_items"].table("items")
+    image_table = work.inputs["raw_images"].table("images")
+    pairs = duplicates.find_pairs(items, image_table, names, config.duplicates)
+    result = duplicates.deduplicate(
+        items, image_table, pairs, names, config.duplicates, config.labels.human_sources
+    )
+    work.writer.table("items", result.items)
+    work.writer.table("removed", result.removed)
+    work.writer.table("duplicate_pairs", pairs)
+    work.writer.table("conflicts", result.conflicts)
+    work.writer.json("duplicates", duplicates.duplicates_report(result, pairs, config.duplicates))
+
+
+def build_train_test_split(work: Work) -> None:
+    """Split whole leak groups, then search for leaks independently of how the split was made."""
+    config, names = work.config, work.config.text_names
+    upstream = work.inputs["deduplicated_items"]
+    result = split.split_items(
+        upstream.table("items"), upstream.table("duplicate_pairs").collect(), names, config.split, config.seed
+    )
+    work.writer.table("items", result.items)
+    work.writer.table("summary", result.summary)
+    work.writer.table("strata", result.strata)
+    found = leakage.audit_leakage(
+        result.items.lazy(), work.inputs["raw_images"].table("images"), names, config
+    )
+    work.writer.table("nearest_pairs", found.nearest)
+    work.writer.json("leakage", found.report)
+    work.writer.facts["splits"] = result.summary.select("split", "items", "share", "groups").to_dicts()
+
+
+def build_statistics(work: Work) -> None:
+    """Statistics, label and licence reports, and their figures."""
+    config, names = work.config, work.config.text_names
+    items = work.inputs["train_test_split"].table("items")
+    removed = _all_removed(work)
+    image_table = work.inputs["raw_images"].table("images")
+    found = statistics.statistics(items, image_table, removed, names, config.statistics)
+    labels = statistics.label_report(items, removed, work.inputs["deduplicated_items"].table("conflicts"))
+    work.writer.json("statistics", found)
+    work.writer.json("labels", labels)
+    work.writer.json("licences", licences.licence_report(items, config))
+    work.writer.table("class_balance", statistics.class_balance_table(found))
+    for name, figure in figures.statistics_figures(found, list(config.split.ratios)).items():
+        work.writer.file(f"figures/{name}", figure)
+    work.writer.facts.update(
+        classes=[{"class": row["value"], "items": row["items"]} for row in found["classes"][:10]],
+        languages=[{"language": row["value"], "items": row["items"]} for row in found["languages"][:20]],
+        removed=found["removed"],
+    )
+
+
+def build_clip_baselines(work: Work) -> None:
+    """Embeddings, trivial and CLIP baselines."""
+    config = work.config
+    items, image_table = _baseline_items(work)
+    embeddings = {}
+    if config.baselines.enabled:
+        for model in config.baselines.models:
+            embeddings[model.name] = _embed(work, model, items, image_table)
+        results = baselines.evaluate(items, embeddings, config.baselines, config.seed)
+        work.writer.json("baselines", results.report)
+        work.writer.table("leaderboard", results.leaderboard)
+        for name, table in results.predictions.items():
+            work.writer.table(f"predictions/{name}", table)
+        for name, figure in figures.baseline_figures(results.report).items():
+            work.writer.file(f"figures/{name}", figure)
+        work.writer.facts["leaderboard"] = results.leaderboard.to_dicts()
+    else:
+        work.writer.json("baselines", {"leaderboard": [], "models": {}, "similarity": {}})
+
+
+def _baseline_items(work: Work) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items sorted by id, with all their texts as one; and where each distinct picture is."""
+    items = (
+        work.inputs["train_test_split"]
+        .table("items")
+        .select(
+            "item_id", "split", "label", "language", "leak_group", "image_sha256",
+            baselines.item_text(work.config.text_names),
+        )
+        .sort("item_id")
+        .collect()
+    )  # fmt: skip
+    wanted = items.lazy().select(pl.col("image_sha256").alias("sha256")).drop_nulls().unique()
+    places = work.inputs["raw_images"].table("images").select("sha256", "location")
+    pictures = (
+        places.join(wanted, on="sha256", how="semi").sort("sha256", "location").unique("sha256", keep="first")
+    )
+    return items, pictures.sort("sha256").collect()
+
+
+def _embed(work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame) -> baselines.Embeddings:
+    """A model's embeddings of everything the baselines need, from the cache where they are there."""
+    config = work.config
+    identity, encoder, description = _encoder(work, model, items, pictures)
+    version = settings_version(code_version(clip), identity)
+    images = work.cache.results(
+        "image_embeddings", version, pictures.lazy(), ["sha256"],
+        functools.partial(clip.embed_picture_rows, encoder=encoder), InlineEngine(),
+        progress=work.progress(f"{model.name}: pictures embedded"),
+    ).sort("sha256").collect()  # fmt: skip
+    texts_of_items = items.select("text").drop_nulls().unique().sort("text")
+    labels = baselines.labels_of(items)
+    prompts = [prompt for row in baselines.label_prompts(labels, config.baselines.prompts) for prompt in row]
+    distinct = (
+        pl.concat([texts_of_items, pl.DataFrame({"text": prompts}, schema={"text": pl.String})])
+        .unique()
+        .sort("text")
+    )
+    embedded = work.cache.results(
+        "text_embeddings", version, distinct.lazy(), ["text"],
+        functools.partial(clip.embed_text_rows, encoder=encoder), InlineEngine(),
+        progress=work.progress(f"{model.name}: texts embedded"),
+    ).sort("text").collect()  # fmt: skip
+    return baselines.embeddings(items, images, embedded, prompts, len(labels), description)
+
+
+def _encoder(
+    work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame
+) -> tuple[str, Callable[[], clip.Encoder], str]:
+    """(identity, how to get the encoder, what to say of it): loaded or trained only when it is needed."""
+    config = work.config
+    if model.train is None:
+        identity = clip.model_identity(model, work.dataset.base)
+        load = functools.cache(functools.partial(clip.load_encoder, model, work.dataset.base))
+        return (
+            identity,
+            load,
+            f"open_clip {model.architecture}, weights {model.pretrained}, not trained on this dataset",
+        )
+    captions = baselines.training_captions(items, config.baselines.prompts)
+    known = captions.join(pictures, on="sha256").sort("sha256")
+    identity = clip.training_identity(
+        model, known["sha256"].to_list(), known["captions"].to_list(), config.seed
+    )
+    checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(clip)}.pt"
+    train = functools.cache(
+        functools.partial(
+            clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), config.seed,
+            checkpoint, work.progress(f"{model.name}: training steps"),
+        )
+    )  # fmt: skip
+    return (
+        identity,
+        train,
+        (
+            f"a small CLIP ({model.architecture}) trained from scratch on the {known.height:,} pictures of the training "
+            f"split for {model.train.epochs} epochs: a baseline of what this data alone teaches, not a strong model"
+        ),
+    )
+
+
+def build_published_archive(work: Work) -> None:
+    """Write the release folder."""
+    config = work.config
+    reports = {
+        name: work.inputs[asset].json(name)
+        for asset, name in (
+            ("cleaned_items", "pii"), ("deduplicated_items", "duplicates"), ("train_test_split", "leakage"),
+            ("statistics", "statistics"), ("statistics", "labels"), ("statistics", "licences"),
+            ("clip_baselines", "baselines"),
+        )
+    }  # fmt: skip
+    items = work.inputs["train_test_split"].table("items")
+    removed = _all_removed(work).sort("item_id")
+    pairs = work.inputs["deduplicated_items"].table("duplicate_pairs")
+    drawn = {
+        path.name: path.read_bytes()
+        for asset in ("statistics", "clip_baselines")
+        for path in sorted((work.inputs[asset].folder / "figures").glob("*.svg"))
+    }
+    predictions = {
+        path.stem: pl.read_parquet(path)
+        for path in sorted((work.inputs["clip_baselines"].folder / "predictions").glob("*.parquet"))
+    }
+    reports["quality"] = release.quality_report(items, removed, pairs, work.verdicts)
+    previous = _previous_release(work, items, removed)
+    raw_items = work.inputs["raw_texts"].table("items")
+    pictures = report.report_pictures(
+        items, removed, raw_items, work.inputs["raw_images"].table("images"), pairs,
+        work.inputs["train_test_split"].table("nearest_pairs"), config.statistics.example_images, config.seed,
+    )  # fmt: skip
+    archive.write_release(
+        work.writer.folder,
+        config,
+        archive.ReleaseTables(items, work.inputs["raw_images"].table("images"), removed, pairs),
+        archive.ReleaseParts(
+            reports=reports,
+            documents=lambda data: release.documents(config, reports, data.columns, previous),
+            croissant=lambda data, files: croissant.croissant(config, data.columns, data.rows, files),
+            provenance=_provenance(work),
+            report_html=report.render_report(config, reports, drawn, pictures),
+            figures=drawn,
+            result_tables=result_tables.files_of(result_tables.result_tables(reports)),
+            predictions=predictions,
+            notebook=(lambda folder: notebook.executed_notebook(folder, config))
+            if config.release.notebook
+            else None,
+        ),
+        sources.read_image_bytes,
+        images.release_image,
+        work.progress("items written"),
+    )
+    work.writer.facts["splits"] = reports["statistics"]["counts"]["splits"]
+
+
+def _all_removed(work: Work) -> pl.LazyFrame:
+    """Rows that any stage removed."""
+    return pl.concat([work.inputs[name].table("removed") for name in ("cleaned_items", "deduplicated_items")])
+
+
+def _previous_release(work: Work, items: pl.LazyFrame, removed: pl.LazyFrame) -> release.Previous | None:
+    """The newest release of a lower version, and how this one differs from it."""
+    found = archive.previous_release(work.store.releases, work.config.version)
+    if found is None:
+        return None
+    old = pl.scan_parquet(found / "metadata" / "items.parquet", glob=False)
+    new = items.select(*archive.released_columns(work.config))
+    changelog = (found / "CHANGELOG.md").read_text(encoding="utf-8")
+    return release.Previous(found.name, changelog, diff.compare(old, new, removed))
+
+
+def _provenance(work: Work) -> dict[str, Any]:
+    """What made this release, and what may differ between two builds of the same input."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "dataset": work.config.name,
+        "version": work.config.version,
+        "built_at": now.isoformat(timespec="seconds"),
+        "dagster_run_id": work.run_id,
+        "dataset_pipeline": __version__,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "snapshots": {name: snapshot.id for name, snapshot in sorted(work.inputs.items())},
+        "sources": {
+            source.id: sources.source_fingerprint(source, work.dataset.base) for source in work.config.sources
+        },
+        "config": work.config.model_dump(mode="json"),
+    }
+
+
+def promote_release(dataset: Dataset, store: Store, snapshot: Snapshot) -> None:
+    """The audited archive becomes the release of its version."""
+    store.release(snapshot, dataset.config.version)

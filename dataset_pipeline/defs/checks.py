@@ -1,0 +1,190 @@
+"""Which gates guard which asset.
+
+A gate is an expectation of the asset's suite (``expectations/<asset>.json``), one of our own
+(``stages/gates.py``), or a dagster-pandas type of a small result table. Does not belong here: the
+judgement itself.
+"""
+
+import functools
+
+import polars as pl
+
+from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.defs.expectations import suite_gates
+from dataset_pipeline.defs.frame_types import frame_type_gate
+from dataset_pipeline.defs.stage import Audit, Gate
+from dataset_pipeline.stages import gates
+from dataset_pipeline.stages.gates import Outcome
+
+Gates = tuple[Gate, ...]
+
+
+def raw_texts(config: DatasetConfig) -> Gates:
+    """Gates of ``raw_texts``."""
+    return suite_gates("raw_texts", config)
+
+
+def raw_images(config: DatasetConfig) -> Gates:
+    """Gates of ``raw_images``: besides its suite, enough pictures must decode."""
+    return (
+        *suite_gates("raw_images", config),
+        Gate(
+            "pictures_decode",
+            f"At least {config.clean.images.min_decodable_share:.0%} of the listed images are pictures that decode.",
+            "critical",
+            functools.partial(_pictures_decode, minimum=config.clean.images.min_decodable_share),
+            "Look at 'problem' in the images table; if the rest is enough, lower clean.images.min_decodable_share.",
+        ),
+    )
+
+
+def cleaned_items(config: DatasetConfig) -> Gates:
+    """Gates of ``cleaned_items``."""
+    return (
+        _conserved("cleaned_items"),
+        _documented_reasons(),
+        Gate(
+            "not_empty",
+            "At least one item is left.",
+            "critical",
+            lambda audit: gates.not_empty(audit.snapshot.table("items"), audit.snapshot.table("removed")),
+            "The summary says why items were removed; relax those rules or mend the sources.",
+        ),
+        Gate(
+            "licence_present",
+            "Every item has a licence.",
+            "critical",
+            lambda audit: gates.licence_present(audit.snapshot.table("items")),
+            "Set the source's licence, or fill the column that columns.licence names.",
+        ),
+        *suite_gates("cleaned_items", config),
+    )
+
+
+def deduplicated_items(config: DatasetConfig) -> Gates:
+    """Gates of ``deduplicated_items``."""
+    return (
+        _conserved("deduplicated_items"),
+        _documented_reasons(),
+        *suite_gates("deduplicated_items", config),
+    )
+
+
+def train_test_split(config: DatasetConfig) -> Gates:
+    """Gates of ``train_test_split``: nothing may leak, and no item may get lost."""
+    return (
+        Gate(
+            "no_leak",
+            "No group key, picture, text or near-duplicate is in two splits, by a search of its own.",
+            "critical",
+            lambda audit: gates.no_leak(audit.snapshot.json("leakage")),
+            "Look at nearest_pairs; with split.method 'published' the published split itself leaks: "
+            "use 'stratified', or remove the pairs.",
+        ),
+        Gate(
+            "rows_conserved",
+            "Every deduplicated item is in the split exactly once.",
+            "critical",
+            lambda audit: gates.rows_conserved(
+                audit.inputs["deduplicated_items"].table("items"),
+                audit.snapshot.table("items"),
+                audit.inputs["deduplicated_items"].table("removed").head(0),
+            ),
+            "This points to a fault of the pipeline: please report it.",
+        ),
+        frame_type_gate("summary", "split_summary"),
+        *suite_gates("train_test_split", config),
+    )
+
+
+def statistics(config: DatasetConfig) -> Gates:
+    """Gates of ``statistics``: its tables have their shape, and licences allow the release."""
+    return (
+        frame_type_gate("class_balance", "class_balance"),
+        Gate(
+            "licences_compatible",
+            f"Every item's licence allows a release under {config.licence}.",
+            "critical",
+            lambda audit: gates.licences_compatible(audit.snapshot.json("licences")),
+            "Choose a dataset licence that all sources allow, or leave those items out.",
+        ),
+    )
+
+
+def clip_baselines(config: DatasetConfig) -> Gates:
+    """Gates of ``clip_baselines``."""
+    return (frame_type_gate("leaderboard", "leaderboard"),) if config.baselines.enabled else ()
+
+
+def published_archive(_config: DatasetConfig) -> Gates:
+    """Gates of ``published_archive``: the same verification that anyone can run on the release."""
+    return (
+        Gate(
+            "release_verified",
+            "Checksums, counts, schema, documents and the leak test of the release folder hold.",
+            "critical",
+            _release_verified,
+            "The summary names the first faults; run 'dataset-pipeline verify' on the folder for all of them.",
+        ),
+        Gate(
+            "rows_conserved",
+            "Raw items = released items + removed items, and no id is in both.",
+            "critical",
+            lambda audit: gates.rows_conserved(
+                audit.inputs["cleaned_items"].table("raw_ids"),
+                pl.scan_parquet(audit.snapshot.folder / "metadata" / "items.parquet"),
+                pl.scan_parquet(audit.snapshot.folder / "metadata" / "removed.parquet"),
+            ),
+            "This points to a fault of the pipeline: please report it.",
+        ),
+    )
+
+
+def _conserved(asset: str) -> Gate:
+    return Gate(
+        "rows_conserved",
+        "Every item that came in is kept or removed with a reason, never both and never neither.",
+        "critical",
+        functools.partial(_rows_conserved, asset=asset),
+        "This points to a fault of the pipeline: please report it.",
+    )
+
+
+def _rows_conserved(audit: Audit, *, asset: str) -> Outcome:
+    snapshot = audit.snapshot
+    before = (
+        snapshot.table("raw_ids")
+        if asset == "cleaned_items"
+        else audit.inputs["cleaned_items"].table("items")
+    )
+    return gates.rows_conserved(before, snapshot.table("items"), snapshot.table("removed"))
+
+
+def _documented_reasons() -> Gate:
+    return Gate(
+        "reasons_documented",
+        "Every removed row carries one of the documented reasons.",
+        "critical",
+        lambda audit: gates.reasons_known(audit.snapshot.table("removed")),
+        "This points to a fault of the pipeline: please report it.",
+    )
+
+
+def _pictures_decode(audit: Audit, *, minimum: float) -> Outcome:
+    table = audit.snapshot.table("images")
+    whole, part = table.select(pl.len(), pl.col("problem").is_null().sum().alias("part")).collect().row(0)
+    if whole == 0:
+        return Outcome(True, "the sources name no images", {"part": 0, "whole": 0})
+    return gates.share_at_least(int(part), int(whole), minimum, "listed images decode")
+
+
+def _release_verified(audit: Audit) -> Outcome:
+    from dataset_pipeline.verification import verify
+
+    result = verify(audit.snapshot.folder)
+    faults = [str(finding) for finding in result.findings]
+    return Outcome(
+        not faults,
+        "the release holds what it says" if not faults else f"{len(faults)} faults: " + "; ".join(faults[:3]),
+        {"faults": len(faults)},
+    )
