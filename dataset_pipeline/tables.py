@@ -21,43 +21,43 @@ IMAGE_BYTES_ROW: Final = "__image_row"
 RAW_ITEMS: Final[Schema] = {
     "item_id": pl.String(),
     "source": pl.String(),
-    "image_ref": pl.String(),  # "<source id>/<path or row>", joins IMAGES; null: the row names none
+    "image_ref": pl.String(),
     "label": pl.String(),
     "label_source": pl.String(),
-    "language": pl.String(),  # BCP 47 as declared; null: to be detected
+    "language": pl.String(),
     "licence": pl.String(),
     "author": pl.String(),
-    "group_keys": pl.List(pl.String()),  # "column=value", nulls left out
+    "group_keys": pl.List(pl.String()),
     "published_split": pl.String(),
-    "problem": pl.String(),  # reason code found while reading, or null
+    "problem": pl.String(),
     "problem_detail": pl.String(),
 }  # + one String column per text
 """One row per row of a manifest, and one per image file that no row names."""
 
 IMAGES: Final[Schema] = {
     "image_ref": pl.String(),
-    "location": pl.String(),  # where the bytes are; meaningful to adapters.sources alone
-    "problem": pl.String(),  # reason code, or null for a picture that decodes
+    "location": pl.String(),
+    "problem": pl.String(),
     "problem_detail": pl.String(),
-    "sha256": pl.String(),  # of the file's bytes
+    "sha256": pl.String(),
     "size_bytes": pl.Int64(),
-    "format": pl.String(),  # "JPEG", "PNG", ...
-    "width_px": pl.Int32(),  # after EXIF orientation
+    "format": pl.String(),
+    "width_px": pl.Int32(),
     "height_px": pl.Int32(),
-    "mode": pl.String(),  # Pillow's: "RGB", "P", "CMYK", ...
+    "mode": pl.String(),
     "frames": pl.Int32(),
-    "exif_orientation": pl.Int32(),  # 1-8; 1 where absent
+    "exif_orientation": pl.Int32(),
     "has_exif": pl.Boolean(),
     "has_gps": pl.Boolean(),
     "has_alpha": pl.Boolean(),
-    "pixel_hash": pl.String(),  # SHA-256 of size and oriented sRGB(A) pixels
-    "phash": pl.UInt64(),  # DCT hash of 8x8 low frequencies, of luminance
-    "dhash": pl.UInt64(),  # signs of horizontal gradients of a 9x8 luminance grid
-    "brightness": pl.Float32(),  # mean luminance, 0-255
-    "contrast": pl.Float32(),  # standard deviation of luminance, 0-127.5
-    "entropy_bits": pl.Float32(),  # of the luminance histogram, 0-8
-    "sharpness": pl.Float32(),  # variance of the Laplacian of luminance
-    "thumbnail": pl.Binary(),  # see THUMBNAIL_SIDE_PX
+    "pixel_hash": pl.String(),
+    "phash": pl.UInt64(),
+    "dhash": pl.UInt64(),
+    "brightness": pl.Float32(),
+    "contrast": pl.Float32(),
+    "entropy_bits": pl.Float32(),
+    "sharpness": pl.Float32(),
+    "thumbnail": pl.Binary(),
 }
 """One row per image reference: everything later stages need to know of the pixels."""
 
@@ -78,7 +78,7 @@ ITEMS: Final[Schema] = {
     "item_id": pl.String(),
     "source": pl.String(),
     "image_ref": pl.String(),
-    "image_sha256": pl.String(),  # of the source's bytes; null where the dataset has no images
+    "image_sha256": pl.String(),
     "label": pl.String(),
     "label_source": pl.String(),
     "language": pl.String(),
@@ -112,17 +112,65 @@ REMOVED: Final[Schema] = {
     "stage": pl.String(),
     "reason": pl.String(),
     "detail": pl.String(),
-    "kept_item_id": pl.String(),  # the item it duplicates, else null
+    "kept_item_id": pl.String(),
 }
 """One row per raw item that is not released."""
 
 PAIRS: Final[Schema] = {
-    "item_id": pl.String(),  # the smaller id
+    "item_id": pl.String(),
     "other_item_id": pl.String(),
     "kind": pl.String(),
-    "score": pl.Float64(),  # 1.0 for exact kinds, else the verification's score
+    "score": pl.Float64(),
 }
 """Verified duplicate pairs. Exact kinds are stars: every member paired with the group's first id."""
+
+COLUMN_MEANINGS: Final[Mapping[str, str]] = {
+    "item_id": "unique id of the item; of a pair, the smaller of the two",
+    "split": "the split that the item belongs to",
+    "label": "the class",
+    "label_source": "who or what gave the label",
+    "language": "language of the texts (BCP 47); 'und': not determined; missing: the item has no text",
+    "source": "the source that the item comes from",
+    "licence": "SPDX id of the item's licence",
+    "author": "the item's author, where known",
+    "image": "the picture: bytes and a file name; no EXIF or other embedded metadata",
+    "image_sha256": "SHA-256 of the picture's file as it was collected, before embedded metadata was removed",
+    "duplicate_group": "items that share a value are duplicates of one another, or of one another's duplicates",
+    "leak_group": "items that share a value must stay in one split",
+    "image_ref": "source id and path (or row) of the picture",
+    "group_keys": "column=value of every group that the item belongs to",
+    "published_split": "the split that the source gives",
+    "problem": "reason code of what is wrong; missing: nothing",
+    "problem_detail": "what was found",
+    "location": "where the bytes are; known to the reader of sources alone",
+    "sha256": "SHA-256 of the file's bytes",
+    "size_bytes": "size of the file",
+    "format": "file format: JPEG, PNG, ...",
+    "width_px": "width after EXIF orientation",
+    "height_px": "height after EXIF orientation",
+    "mode": "Pillow's colour mode: RGB, P, CMYK, ...",
+    "frames": "number of frames; more than 1: animated",
+    "exif_orientation": "1-8; 1 where absent",
+    "has_exif": "whether the file carries EXIF data",
+    "has_gps": "whether its EXIF data holds a place",
+    "has_alpha": "whether parts are transparent",
+    "pixel_hash": "SHA-256 of the size and the upright sRGB(A) pixels",
+    "phash": "64-bit DCT hash of the 8 x 8 lowest frequencies of luminance",
+    "dhash": "64 signs of horizontal gradients on a 9 x 8 grid of luminance",
+    "brightness": "mean luminance, 0-255",
+    "contrast": "standard deviation of luminance, 0-127.5",
+    "entropy_bits": "entropy of the luminance histogram, 0-8",
+    "sharpness": "variance of the Laplacian of luminance",
+    "thumbnail": f"{THUMBNAIL_SIDE_PX} x {THUMBNAIL_SIDE_PX} pixels of sRGB, rows first",
+    "stage": "the stage that removed the item",
+    "reason": "why, as a code of the documented list",
+    "detail": "what was found",
+    "kept_item_id": "the item that this one duplicates",
+    "other_item_id": "the larger id of the pair",
+    "kind": "what the two items share",
+    "score": "1 for exact kinds, else the similarity that verified the pair",
+}
+"""What each column that crosses a stage, or is released, means."""
 
 PAIR_KINDS: Final[Mapping[str, str]] = {
     "same_bytes": "the image files are identical",

@@ -106,7 +106,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 "train_test_split",
                 "split",
                 frozenset({"polars", "parquet"}),
-                "Items with their split; whole leak groups stay together, and an independent search finds no leak.",
+                "Items with their split: whole leak groups stay together, and an independent search looks for leaks.",
                 ("deduplicated_items", "raw_images"),
                 build_train_test_split,
                 checks.train_test_split(dataset.config),

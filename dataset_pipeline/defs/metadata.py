@@ -14,7 +14,7 @@ import polars as pl
 
 from dataset_pipeline.adapters.store import Snapshot
 from dataset_pipeline.stages.gates import Outcome
-from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
+from dataset_pipeline.tables import COLUMN_MEANINGS, THUMBNAIL_SIDE_PX
 
 _SAMPLE_ROWS = 5
 _SHEET_PICTURES = 12
@@ -34,7 +34,10 @@ def of_snapshot(snapshot: Snapshot, main_table: str | None, *, is_private: bool)
         schema = table.collect_schema()
         shown["dagster/row_count"] = int(table.select(pl.len()).collect().item())
         shown["dagster/column_schema"] = dg.TableSchema(
-            [dg.TableColumn(name, str(dtype)) for name, dtype in schema.items()]
+            [
+                dg.TableColumn(name, str(dtype), description=COLUMN_MEANINGS.get(name, "text"))
+                for name, dtype in schema.items()
+            ]
         )
         if not is_private:
             shown["sample"] = markdown_table(table.head(_SAMPLE_ROWS).collect())
@@ -82,7 +85,10 @@ def of_outcome(outcome: Outcome, snapshot_id: str, remedy: str) -> dict[str, Any
 def fact_value(fact: Any) -> Any:
     """A JSON fact as Dagster shows it best: a list of records as a table, the rest as it is."""
     if isinstance(fact, list) and fact and isinstance(fact[0], Mapping):
-        return markdown_table(pl.DataFrame(fact, infer_schema_length=None))
+        frame = pl.DataFrame(fact, infer_schema_length=None)
+        names = [name for name in frame.columns if frame[name].dtype == pl.String]
+        # JSON keeps no order of keys: what a row is about comes first, then its numbers.
+        return markdown_table(frame.select(*names, *(name for name in frame.columns if name not in names)))
     if isinstance(fact, str) and fact.startswith("data:image/"):
         return dg.MetadataValue.md(f"![]({fact})")
     return fact

@@ -154,6 +154,15 @@ class Lineage:
             store.audited(name, self.stages[name].blocking_gates)
         return {name: store.audited(name, self.stages[name].blocking_gates) for name in stage.reads}
 
+    def nearest_reads(self, stage: Stage) -> list[str]:
+        """What ``stage`` reads, less what it also reaches through another of its inputs.
+
+        This is the lineage that people see: the main line without short cuts. The order of runs is
+        the same, and :meth:`audited_inputs` asks for every asset upstream in any case.
+        """
+        further = {name for read in stage.reads for name in self._upstream(self.stages[read])}
+        return [name for name in stage.reads if name not in further]
+
     def _upstream(self, stage: Stage) -> list[str]:
         """Every asset upstream of ``stage``, in the order of the pipeline."""
         wanted, open_names = set[str](), list(stage.reads)
@@ -200,7 +209,7 @@ class Lineage:
 
         @dg.asset(
             key=dataset.key(stage.name),
-            deps=[*sources, *(dataset.key(name) for name in stage.reads)],
+            deps=[*sources, *(dataset.key(name) for name in self.nearest_reads(stage))],
             group_name=stage.group,
             kinds=set(stage.kinds),
             owners=OWNERS,

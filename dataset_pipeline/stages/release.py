@@ -19,7 +19,7 @@ import yaml
 
 from dataset_pipeline.config import Creator, DatasetConfig
 from dataset_pipeline.stages.diff import ReleaseDiff
-from dataset_pipeline.tables import PAIR_KINDS, REASONS
+from dataset_pipeline.tables import COLUMN_MEANINGS, PAIR_KINDS, REASONS, RELEASED_ITEMS
 
 Reports = Mapping[str, Mapping[str, Any]]
 
@@ -436,21 +436,8 @@ def _leaderboard(reports: Reports) -> list[Mapping[str, Any]]:
 
 def column_meanings(config: DatasetConfig) -> dict[str, str]:
     """What each released column means."""
-    fixed = {
-        "image": "the picture: bytes and a file name; no EXIF or other embedded metadata",
-        "item_id": "unique id of the item",
-        "split": "the split that the item belongs to",
-        "label": "the class",
-        "label_source": "who or what gave the label",
-        "language": "language of the texts (BCP 47); 'und': not determined",
-        "source": "the source that the item comes from",
-        "licence": "SPDX id of the item's licence",
-        "author": "the item's author, where known",
-        "image_sha256": "SHA-256 of the picture's file as it was collected, before embedded metadata was removed",
-        "duplicate_group": "items that share a value are duplicates of one another, or of one another's duplicates",
-        "leak_group": "items that share a value must stay in one split",
-    }
-    return {**fixed, **{name: f"text: {name.replace('_', ' ')}" for name in config.text_names}}
+    texts = {name: f"text: {name.replace('_', ' ')}" for name in config.text_names}
+    return {**{name: COLUMN_MEANINGS[name] for name in ("image", *RELEASED_ITEMS)}, **texts}
 
 
 def bibtex(config: DatasetConfig) -> str:

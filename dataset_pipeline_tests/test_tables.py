@@ -1,0 +1,32 @@
+"""The boundary tables: every column has a meaning, every name that a text may not take is known."""
+
+import pytest
+
+from dataset_pipeline.tables import (
+    COLUMN_MEANINGS,
+    IMAGES,
+    PAIRS,
+    RAW_ITEMS,
+    RELEASED_ITEMS,
+    REMOVED,
+    RESERVED_COLUMNS,
+    SPLIT_ITEMS,
+)
+
+
+@pytest.mark.parametrize("table", [RAW_ITEMS, IMAGES, SPLIT_ITEMS, REMOVED, PAIRS, RELEASED_ITEMS])
+def test_every_column_has_a_meaning(table: object) -> None:
+    assert set(table) - set(COLUMN_MEANINGS) == set()  # type: ignore[call-overload]
+
+
+def test_no_meaning_is_left_over() -> None:
+    used = {*RAW_ITEMS, *IMAGES, *SPLIT_ITEMS, *REMOVED, *PAIRS, *RELEASED_ITEMS, "image"}
+    assert set(COLUMN_MEANINGS) == used
+
+
+def test_released_columns_are_columns_of_split_items() -> None:
+    assert set(RELEASED_ITEMS) <= set(SPLIT_ITEMS)
+
+
+def test_no_text_may_take_the_name_of_a_released_column() -> None:
+    assert {*RELEASED_ITEMS, "image"} <= RESERVED_COLUMNS
