@@ -25,13 +25,13 @@ from dataset_pipeline.stages.similarity import (
     Integers,
     Pixels,
     Shingles,
-    compare_pictures,
     components,
-    is_near,
     jaccard,
     load_thumbnails,
+    near_pictures,
     pictures_of,
     shingles,
+    slices,
     standardised,
     text_chars,
     text_key,
@@ -243,12 +243,11 @@ def _near_pictures(
     thumbnails = load_thumbnails(images, pictures["sha256"].gather(involved))
 
     def measure(left: Integers, right: Integers) -> tuple[Flags, Floats]:
-        match = compare_pictures(thumbnails, left, right)
-        return is_near(match, settings), match.similarity
+        return near_pictures(thumbnails, left, right, settings)
 
     inner = _PairList(len(involved))
     if pictures.height <= EXHAUSTIVE_PICTURES:
-        candidates = _correlated(thumbnails, np.arange(len(involved)), settings.min_similarity)
+        candidates = _correlated(thumbnails, np.arange(len(involved)), None, settings.min_similarity)
     else:
         candidates = _near_hash_pictures(hashes[involved], thumbnails, settings)
     _verified(inner, candidates, measure)
@@ -265,11 +264,16 @@ def _near_hash_pictures(hashes: Hashes, thumbnails: Pixels, settings: ImageDupli
     for large in np.flatnonzero(sizes > _LARGE_CLASS):
         # Many pictures of one pHash: mostly blank ones. A matrix product rules pairs out 100 times faster.
         rows = members[offsets[large] : offsets[large + 1]]
-        yield from _correlated(thumbnails, rows, settings.min_similarity)
+        yield from _correlated(thumbnails, rows, None, settings.min_similarity)
     small = np.flatnonzero(sizes[group] <= _LARGE_CLASS)
     for left, right in _pairs_with_equal_keys(hashes[small]):
         yield small[left], small[right]
     for a, b in _near_hashes(values, settings.max_hash_distance):
+        is_large = sizes[a] * sizes[b] > _LARGE_CLASS**2
+        for i, j in zip(a[is_large], b[is_large], strict=True):
+            rows, others = (members[offsets[of] : offsets[of + 1]] for of in (i, j))
+            yield from _correlated(thumbnails, rows, others, settings.min_similarity)
+        a, b = a[~is_large], b[~is_large]  # noqa: PLW2901
         counts = sizes[a] * sizes[b]
         for start, stop in _parts(counts, _CANDIDATES_AT_ONCE):
             part = counts[start:stop]
@@ -309,15 +313,23 @@ def _near_hashes(hashes: Hashes, distance: int) -> Iterator[Pair]:
             yield left, right
 
 
-def _correlated(thumbnails: Pixels, rows: Integers, min_similarity: float) -> Iterator[Pair]:
-    """All pairs among ``rows`` whose thumbnails correlate, by products of blocks of a matrix."""
-    for start in range(0, len(rows), _GEMM_ROWS):
-        block = standardised(thumbnails[rows[start : start + _GEMM_ROWS]])
-        for other in range(start, len(rows), _GEMM_ROWS):
-            others = block if other == start else standardised(thumbnails[rows[other : other + _GEMM_ROWS]])
-            i, j = np.nonzero(block @ others.T >= min_similarity - _GEMM_SLACK)
-            is_once = (i < j) if other == start else np.ones(len(i), bool)
-            yield rows[start + i[is_once]], rows[other + j[is_once]]
+def _correlated(
+    thumbnails: Pixels, rows: Integers, others: Integers | None, min_similarity: float
+) -> Iterator[Pair]:
+    """Pairs of ``rows`` and ``others`` (None: all pairs among ``rows``) whose thumbnails correlate, by products
+    of blocks of a matrix."""
+    columns = rows if others is None else others
+    for start, stop in slices(len(rows), _GEMM_ROWS):
+        block = standardised(thumbnails[rows[start:stop]])
+        for other, end in slices(len(columns), _GEMM_ROWS):
+            if others is None and other < start:
+                continue
+            product = block @ standardised(thumbnails[columns[other:end]]).T
+            i, j = np.nonzero(product >= min_similarity - _GEMM_SLACK)
+            if others is None:
+                is_once = start + i < other + j
+                i, j = i[is_once], j[is_once]
+            yield rows[start + i], columns[other + j]
 
 
 # -- near texts ----------------------------------------------------------------------------
@@ -400,8 +412,10 @@ def deduplicate(
     """Keep one item of every set of duplicates; all others are removed, each naming the kept one.
 
     Two items are duplicates when they share what ``settings.item`` says, exactly or nearly, and do not differ
-    in a column of ``settings.distinct_by``. A removed item was compared with the kept item itself: being like
-    something that is like it is not enough. The kept item takes over the group keys of those it stands for.
+    in a column of ``settings.distinct_by``. Of picture and text only one may be nearly the same: variants differ
+    a little in both (a drawing of two men holding hands, one of two women, and one word of the caption); they
+    stay, joined by their pairs. A removed item was compared with the kept item itself: being like something
+    that is like it is not enough. The kept item takes over the group keys of those it stands for.
 
     ``duplicate_group`` is the smallest kept item_id among all items joined by any chain of ``pairs``.
     Rows are sorted by item_id; kept and removed rows together are the rows of ``items``.
@@ -615,6 +629,7 @@ class _Comparison:
         settings: Duplicates,
     ) -> None:
         self._settings = settings
+        self._file = _codes(table["image_sha256"])
         self._picture = _codes(table["pixel_hash"]) if uses_image else None
         self._text = _codes(table["text_key"]) if uses_text else None
         if uses_image:
@@ -633,25 +648,35 @@ class _Comparison:
         """Whether the items are duplicates, and in what way."""
         holds = np.ones(len(left), bool)
         said: list[list[str]] = []
+        same_picture, same_text = (
+            np.zeros(len(left), bool) if codes is None else codes[left] == codes[right]
+            for codes in (self._picture, self._text)
+        )
         if self._picture is not None:
-            near, score = self._compare(self._picture, left, right, self._near_pictures)
+            may_differ = np.ones(len(left), bool) if self._text is None else same_text
+            near, score = self._compare(same_picture, may_differ, left, right, self._near_pictures)
             holds &= near
-            said.append([f"near_image {s:.4f}" if s < 1 else "same_pixels" for s in score])
+            same = np.where(self._file[left] == self._file[right], "same_bytes", "same_pixels")
+            same = np.where(self._picture[left] > 0, same, "")  # neither has a picture
+            said.append([f"near_image {s:.4f}" if s < 1 else way for s, way in zip(score, same, strict=True)])
         if self._text is not None:
-            near, score = self._compare(self._text, left, right, self._near_texts)
+            may_differ = np.ones(len(left), bool) if self._picture is None else same_picture
+            near, score = self._compare(same_text, may_differ, left, right, self._near_texts)
             holds &= near
-            said.append([f"near_text {s:.4f}" if s < 1 else "same_text" for s in score])
-        return holds, [", ".join(parts) for parts in zip(*said, strict=True)]
+            same = np.where(self._text[left] > 0, "same_text", "")
+            said.append([f"near_text {s:.4f}" if s < 1 else way for s, way in zip(score, same, strict=True)])
+        return holds, [", ".join(filter(None, parts)) for parts in zip(*said, strict=True)]
 
     @staticmethod
     def _compare(
-        codes: Integers,
+        is_same: Flags,
+        may_differ: Flags,
         left: Integers,
         right: Integers,
         near: Callable[[Integers, Integers], tuple[Flags, Floats]],
     ) -> tuple[Flags, Floats]:
-        holds, score = codes[left] == codes[right], np.ones(len(left))
-        other = np.flatnonzero(~holds)
+        holds, score = is_same.copy(), np.ones(len(left))
+        other = np.flatnonzero(~is_same & may_differ)
         is_near_pair, similarity = near(left[other], right[other])
         holds[other] = is_near_pair
         score[other] = np.minimum(similarity, 0.9999)  # 1 is for what is identical
@@ -659,9 +684,9 @@ class _Comparison:
 
     def _near_pictures(self, left: Integers, right: Integers) -> tuple[Flags, Floats]:
         i, j = self._row[left], self._row[right]
-        match = compare_pictures(self._thumbnails, np.maximum(i, 0), np.maximum(j, 0))
-        holds = is_near(match, self._settings.image) & (i >= 0) & (j >= 0)
-        return holds & self._settings.image.near, match.similarity
+        settings = self._settings.image
+        holds, similarity = near_pictures(self._thumbnails, np.maximum(i, 0), np.maximum(j, 0), settings)
+        return holds & (i >= 0) & (j >= 0) & settings.near, similarity
 
     def _near_texts(self, left: Integers, right: Integers) -> tuple[Flags, Floats]:
         settings = self._settings.text

@@ -7,7 +7,7 @@ projections instead of pHash; texts through prefix filtering, which is exact, in
 the search itself would miss is measured in every audit, by planting transformed copies.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,15 @@ import polars as pl
 from dataset_pipeline.config import DatasetConfig, ImageDuplicates, TextDuplicates
 from dataset_pipeline.stages.similarity import (
     THUMBNAIL_BYTES,
+    Flags,
     Floats,
     Integers,
     Pixels,
     Shingles,
     compare_pictures,
-    is_near,
     jaccard,
     load_thumbnails,
+    near_pictures,
     pictures_of,
     shingles,
     standardised,
@@ -44,6 +45,9 @@ PROJECTION_TABLES, PROJECTION_BITS = 32, 20
 PROJECTION_WINDOW = 256
 """In one table a picture is compared with at most so many others of its own key; more is counted."""
 
+LISTED_PAIRS = 100_000
+"""So many near pairs that cross splits are listed a kind; all are counted."""
+
 PLANTED_COPIES = 100
 NEAREST_PAIRS = 24
 
@@ -52,6 +56,8 @@ _GEMM_SLACK = 1e-3
 _PRODUCTS_AT_ONCE = 1 << 21
 
 Edges = tuple[Integers, Integers, Floats]
+Wanted = Callable[[Integers, Integers], Flags]
+"""Which pairs of positions are worth measuring."""
 
 NEAREST = {
     "kind": pl.String(),
@@ -167,15 +173,13 @@ class _Audit:
             return
         origins, copies, names = planted_pictures(thumbnails, self.config.seed)
         search = _PictureSearch(np.concatenate([thumbnails, copies]), settings, self.config.seed)
-        left, right, score = search.near()
-        is_copy = right >= len(thumbnails)
-        found = set(zip(left[is_copy].tolist(), right[is_copy].tolist(), strict=True))
-        self.recall["near_image"] = _recall(
-            names, [(o, len(thumbnails) + c) in found for c, o in enumerate(origins.tolist())]
-        )
+        planted = _Planted(len(thumbnails), origins)
+        links = self._near_links(rows, codes)
+        for edges in search.near(lambda i, j: planted.are_wanted(i, j, links)):
+            links.add(planted.take_out(edges))
+        self.recall["near_image"] = _recall(names, planted.is_found)
         self.method["near_image"] = search.method
-        real = ~is_copy & (left < len(thumbnails))
-        self._record("near_image", "image", rows, codes, edges=(left[real], right[real], score[real]))
+        self._record_near("near_image", "image", rows, links)
         first_row = _first_rows(rows, codes, pictures.height)
         picture_splits = self.splits[first_row]
         self._near_misses("image", first_row, search.nearest(picture_splits, len(thumbnails)))
@@ -201,81 +205,99 @@ class _Audit:
         codes = _codes(keys)
         origins, copies, names = planted_texts(distinct, self.config.seed)
         sets = shingles(pl.concat([distinct, copies]), settings.shingle_chars)
-        left, right, score = near_texts(sets, settings)
         # A short text that gained a word is only a true near-duplicate where it says so itself.
         first = len(distinct)
         truth = jaccard(sets, origins, np.arange(first, first + len(copies))) >= settings.min_jaccard
-        is_copy = (right >= first) & (score >= settings.min_jaccard)
-        found = set(zip(left[is_copy].tolist(), right[is_copy].tolist(), strict=True))
+        planted = _Planted(first, origins)
+        links, short_links = self._near_links(rows, codes), self._near_links(rows, codes)
+        is_long = distinct.to_frame("key").select(text_chars(pl.col("key")) >= minimum).to_series().to_numpy()
+        first_row = _first_rows(rows, codes, first)
+        best = _joined([])
+        for found in near_texts(sets, settings, lambda i, j: planted.are_wanted(i, j, links)):
+            holds = found[2] >= settings.min_jaccard
+            left, right, score = planted.take_out(found, holds)
+            best = _best_crossing(*_joined([best, (left, right, score)]), self.splits[first_row])
+            holds, links_both = score >= settings.min_jaccard, is_long[left] & is_long[right]
+            for of, taken in ((links, holds & links_both), (short_links, holds & ~links_both)):
+                of.add((left[taken], right[taken], score[taken]))
         self.recall["near_text"] = _recall(
-            [name for name, true in zip(names, truth, strict=True) if true],
-            [(o, first + c) in found for c, o in enumerate(origins.tolist()) if truth[c]],
+            [name for name, true in zip(names, truth, strict=True) if true], planted.is_found[truth]
         )
         self.method["near_text"] = "prefix filter on character shingles (exact), verified by Jaccard"
-        real = right < first
-        left, right, score = left[real], right[real], score[real]
-        holds = score >= settings.min_jaccard
-        self._record("near_text", "text", rows, codes, edges=(left[holds], right[holds], score[holds]))
-        first_row = _first_rows(rows, codes, first)
-        self._near_misses("text", first_row, _best_crossing(left, right, score, self.splits[first_row]))
+        self._record_near("near_text", "text", rows, links)
+        if not is_long.all():
+            self._record_near("near_short_text", "", rows, short_links)
+        self._near_misses("text", first_row, best)
 
     # -- counting --------------------------------------------------------------------------
 
     def _record(
-        self,
-        kind: str,
-        link: str,
-        rows: Integers,
-        codes: Integers,
-        *,
-        without: Integers | None = None,
-        edges: Edges | None = None,
+        self, kind: str, link: str, rows: Integers, codes: Integers, *, without: Integers | None = None
     ) -> None:
-        """Count what crosses among ``rows`` of equal ``codes`` (less those of equal ``without``), or of codes
-        that ``edges`` join."""
-        is_gated = link in self.config.split.link
-        for name, splits in (("split", self.splits), ("random", self.random_splits)):
-            count, leaked = _crossing(codes, splits[rows], len(self.split_names), self._train(), edges)
-            if without is not None:
-                count -= _crossing(without, splits[rows], len(self.split_names), self._train(), None)[0]
-            if is_gated:
-                self.counts[name][kind] = count
-                self.leaked[name][rows[leaked]] = True
-            elif name == "split":
-                self.not_linked[kind] = count
-        if is_gated and self.counts["split"][kind]:
-            self.crossing.append(self._crossing_pairs(kind, rows, codes, edges))
+        """Count what crosses among ``rows`` of equal ``codes``, less those of equal ``without``."""
+        tallies = {name: self._tally(name, rows, codes) for name in ("split", "random")}
+        for tally in tallies.values():
+            tally.add_equal()
+        if without is not None:
+            for name, tally in tallies.items():
+                stricter = self._tally(name, rows, without)
+                stricter.add_equal()
+                tally.pairs -= stricter.pairs
+        if self._count(kind, link, rows, tallies):
+            table = pl.DataFrame({"row": rows, "code": codes, "split": self.splits[rows]})
+            first = table.group_by("code", "split").agg(pl.col("row").min()).sort("code", "row")
+            ends = first.join(first.group_by("code").agg(pl.col("row").min()), on="code", suffix="_first")
+            self._list(kind, ends.filter(pl.col("row") != pl.col("row_first")).with_columns(score=1.0))
+
+    def _record_near(self, kind: str, link: str, rows: Integers, links: "_NearLinks") -> None:
+        """Count what crosses among ``rows`` whose codes are joined by ``links``."""
+        if self._count(kind, link, rows, links.tallies):
+            left, right, score = links.crossing()
+            table = pl.DataFrame({"row": rows, "code": links.codes, "split": self.splits[rows]})
+            first = table.group_by("code", "split").agg(pl.col("row").min()).sort("code", "row")
+            self._list(
+                kind,
+                pl.DataFrame({"left": left, "right": right, "score": score})
+                .join(first, left_on="left", right_on="code")
+                .join(first, left_on="right", right_on="code", suffix="_first")
+                .filter(pl.col("split") != pl.col("split_first")),
+            )
+
+    def _count(self, kind: str, link: str, rows: Integers, tallies: dict[str, "_Tally"]) -> bool:
+        """Whether anything crosses that must not."""
+        if link not in self.config.split.link:
+            self.not_linked[kind] = tallies["split"].pairs
+            return False
+        for name, tally in tallies.items():
+            self.counts[name][kind] = tally.pairs
+            self.leaked[name][rows[tally.leaked()]] = True
+        return tallies["split"].pairs > 0
+
+    def _list(self, kind: str, ends: pl.DataFrame) -> None:
+        """For each picture, text or key that is in several splits, one pair; for each near pair, one."""
+        ids = self.table["item_id"]
+        a, b = ends["row"].to_numpy(), ends["row_first"].to_numpy()
+        self.crossing.append(
+            pl.DataFrame(
+                {
+                    "item_id": ids.gather(np.minimum(a, b)),
+                    "other_item_id": ids.gather(np.maximum(a, b)),
+                    "kind": pl.repeat(kind, len(a), dtype=pl.String, eager=True),
+                    "score": ends["score"].round(6),
+                },
+                schema=dict(PAIRS),
+            )
+        )
+
+    def _tally(self, name: str, rows: Integers, codes: Integers) -> "_Tally":
+        splits = self.splits if name == "split" else self.random_splits
+        return _Tally(codes, splits[rows], len(self.split_names), self._train())
+
+    def _near_links(self, rows: Integers, codes: Integers) -> "_NearLinks":
+        return _NearLinks(codes, {name: self._tally(name, rows, codes) for name in ("split", "random")})
 
     def _train(self) -> int:
         return self.split_names.index("train") if "train" in self.split_names else -1
-
-    def _crossing_pairs(
-        self, kind: str, rows: Integers, codes: Integers, edges: Edges | None
-    ) -> pl.DataFrame:
-        """For each picture, text or key that is in several splits, one pair; for each near pair, one."""
-        table = pl.DataFrame({"row": rows, "code": codes, "split": self.splits[rows]})
-        first = table.group_by("code", "split").agg(pl.col("row").min()).sort("code", "row")
-        if edges is None:
-            ends = first.join(first.group_by("code").agg(pl.col("row").min()), on="code", suffix="_first")
-            ends = ends.filter(pl.col("row") != pl.col("row_first")).with_columns(score=pl.lit(1.0))
-        else:
-            joined = pl.DataFrame({"left": edges[0], "right": edges[1], "score": edges[2]})
-            ends = (
-                joined.join(first, left_on="left", right_on="code")
-                .join(first, left_on="right", right_on="code", suffix="_first")
-                .filter(pl.col("split") != pl.col("split_first"))
-            )
-        ids = self.table["item_id"]
-        a, b = ends["row"].to_numpy(), ends["row_first"].to_numpy()
-        return pl.DataFrame(
-            {
-                "item_id": ids.gather(np.minimum(a, b)),
-                "other_item_id": ids.gather(np.maximum(a, b)),
-                "kind": pl.repeat(kind, len(a), dtype=pl.String, eager=True),
-                "score": ends["score"].round(6),
-            },
-            schema=dict(PAIRS),
-        )
 
     def _near_misses(self, kind: str, first_row: Integers, edges: Edges) -> None:
         left, right = first_row[edges[0]], first_row[edges[1]]
@@ -359,25 +381,92 @@ def _first_rows(rows: Integers, codes: Integers, count: int) -> Integers:
     return first
 
 
-def _crossing(
-    codes: Integers, splits: Integers, split_count: int, train: int, edges: Edges | None
-) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Item pairs of equal (or joined) codes in different splits; and which rows are linked to 'train'."""
-    count = int(codes.max()) + 1 if len(codes) else 0
-    per_code = np.bincount(codes * split_count + splits, minlength=count * split_count)
-    per_code = per_code.reshape(count, split_count)
-    total = per_code.sum(axis=1)
-    if edges is None:
-        pairs = int((total**2 - (per_code**2).sum(axis=1)).sum()) // 2
-        in_train = per_code[:, train] > 0 if train >= 0 else np.zeros(count, bool)
-    else:
-        left, right, _ = edges
-        pairs = int((total[left] * total[right] - (per_code[left] * per_code[right]).sum(axis=1)).sum())
-        in_train = np.zeros(count, bool)
-        if train >= 0:
-            np.logical_or.at(in_train, left, per_code[right, train] > 0)
-            np.logical_or.at(in_train, right, per_code[left, train] > 0)
-    return pairs, in_train[codes] & (splits != train)
+class _Tally:
+    """Item pairs of equal or joined codes in different splits, and which items are linked to 'train'."""
+
+    def __init__(self, codes: Integers, splits: Integers, split_count: int, train: int) -> None:
+        """``train``: the number of that split, or -1."""
+        count = int(codes.max()) + 1 if len(codes) else 0
+        per_code = np.bincount(codes * split_count + splits, minlength=count * split_count)
+        self._codes, self._splits, self._train = codes, splits, train
+        self._per_code = per_code.reshape(count, split_count)
+        self._total = self._per_code.sum(axis=1)
+        self._is_linked = np.zeros(count, bool)
+        self._has_train = self._per_code[:, train] > 0 if train >= 0 else np.zeros(count, bool)
+        self.pairs = 0
+
+    def add_equal(self) -> None:
+        """Items of one code are linked."""
+        self.pairs += int((self._total**2 - (self._per_code**2).sum(axis=1)).sum()) // 2
+        self._is_linked |= self._has_train
+
+    def crossing(self, left: Integers, right: Integers) -> Integers:
+        """Item pairs in different splits, of every pair of codes."""
+        together = np.einsum("ij,ij->i", self._per_code[left], self._per_code[right])
+        return np.asarray(self._total[left] * self._total[right] - together)
+
+    def add_joined(self, left: Integers, right: Integers) -> None:
+        """Items of code left[i] are linked with those of code right[i]."""
+        self.pairs += int(self.crossing(left, right).sum())
+        self._is_linked[left[self._has_train[right]]] = True
+        self._is_linked[right[self._has_train[left]]] = True
+
+    def leaked(self) -> Flags:
+        """Items outside 'train' with a link into it."""
+        return np.asarray(self._is_linked[self._codes] & (self._splits != self._train))
+
+
+class _NearLinks:
+    """Links between nearly equal pictures or texts as they are found: counted, and those that cross kept."""
+
+    def __init__(self, codes: Integers, tallies: dict[str, _Tally]) -> None:
+        self.codes = codes
+        self.tallies = tallies
+        self._kept: list[Edges] = []
+        self._room = LISTED_PAIRS
+
+    def are_wanted(self, left: Integers, right: Integers) -> Flags:
+        """Whether a pair could cross splits, in the split or in the random one."""
+        crosses = [tally.crossing(left, right) > 0 for tally in self.tallies.values()]
+        return np.asarray(np.logical_or.reduce(crosses))
+
+    def add(self, edges: Edges) -> None:
+        """Count these links."""
+        left, right, score = edges
+        for tally in self.tallies.values():
+            tally.add_joined(left, right)
+        kept = np.flatnonzero(self.tallies["split"].crossing(left, right))[: self._room]
+        self._kept.append((left[kept], right[kept], score[kept]))
+        self._room -= len(kept)
+
+    def crossing(self) -> Edges:
+        """Up to LISTED_PAIRS links that cross."""
+        return _joined(self._kept)
+
+
+class _Planted:
+    """Copies at positions ``first`` and on, each of the picture or text at origins[i]; which were found."""
+
+    def __init__(self, first: int, origins: Integers) -> None:
+        self._first = first
+        self._origins = origins
+        self.is_found = np.zeros(len(origins), bool)
+
+    def are_wanted(self, left: Integers, right: Integers, links: _NearLinks) -> Flags:
+        """A copy with its origin, and what ``links`` wants of the rest."""
+        is_real = right < self._first
+        wanted = np.zeros(len(left), bool)
+        wanted[is_real] = links.are_wanted(left[is_real], right[is_real])
+        wanted[~is_real] = left[~is_real] == self._origins[right[~is_real] - self._first]
+        return wanted
+
+    def take_out(self, edges: Edges, holds: Flags | None = None) -> Edges:
+        """The edges without copies. Copies are noted as found (where the edge ``holds``)."""
+        left, right, score = edges
+        is_real = right < self._first
+        is_hit = ~is_real if holds is None else ~is_real & holds
+        self.is_found[right[is_hit] - self._first] = True
+        return left[is_real], right[is_real], score[is_real]
 
 
 def _best_crossing(left: Integers, right: Integers, score: Floats, splits: Integers) -> Edges:
@@ -409,14 +498,13 @@ class _PictureSearch:
             f"{self.uncompared:,} comparisons left out in crowded tables"
         )
 
-    def near(self) -> Edges:
-        """All pairs that count as one picture: (left, right, similarity), left < right."""
-        found: list[Edges] = []
+    def near(self, are_wanted: Wanted) -> Iterator[Edges]:
+        """Wanted pairs that count as one picture: (left, right, similarity), left < right, part by part."""
         for left, right in self._candidates():
-            match = compare_pictures(self.thumbnails, left, right)
-            holds = is_near(match, self.settings)
-            found.append((left[holds], right[holds], match.similarity[holds]))
-        return _joined(found)
+            is_wanted = are_wanted(left, right)
+            i, j = left[is_wanted], right[is_wanted]
+            holds, similarity = near_pictures(self.thumbnails, i, j, self.settings)
+            yield i[holds], j[holds], similarity[holds]
 
     def nearest(self, splits: Integers, count: int) -> Edges:
         """The most similar pairs among the first ``count`` thumbnails that are in different splits."""
@@ -534,13 +622,13 @@ def planted_pictures(thumbnails: Pixels, seed: int) -> tuple[Integers, Pixels, l
 # -- texts ---------------------------------------------------------------------------------
 
 
-def near_texts(sets: Shingles, settings: TextDuplicates) -> Edges:
-    """Pairs of texts that share a rare shingle, with their true Jaccard similarity (left, right, score).
+def near_texts(sets: Shingles, settings: TextDuplicates, are_wanted: Wanted) -> Iterator[Edges]:
+    """Wanted pairs of texts that share a rare shingle, with their true Jaccard similarity (left, right, score).
 
-    Every pair at or above ``min_jaccard`` is among them: prefix filtering (Chaudhuri, Ganti and Kaushik 2006;
+    Part by part, in bounded memory, left < right. Every wanted pair at or above ``min_jaccard`` is among them: prefix filtering (Chaudhuri, Ganti and Kaushik 2006;
     Bayardo, Ma and Srikant 2007). With shingles in one order for all texts, rarest first, two sets of that
     similarity share one of their first |s| - ceil(t |s|) + 1 shingles. Pairs below the threshold that came
-    up are returned too; they are the near misses.
+    up are there too; they are the near misses.
     """
     from scipy.sparse import csr_array
 
@@ -558,7 +646,6 @@ def near_texts(sets: Shingles, settings: TextDuplicates) -> Edges:
     )
     columns = rows.T.tocsr()
     load = np.bincount(text, weights=np.diff(columns.indptr)[shingle], minlength=len(sizes))
-    found: list[Edges] = []
     start = 0
     total = np.cumsum(load)
     while start < len(sizes):
@@ -569,13 +656,12 @@ def near_texts(sets: Shingles, settings: TextDuplicates) -> Edges:
         small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
         keep = (left < right) & (small >= settings.min_jaccard * large - 1e-9)
         left, right = left[keep], right[keep]
+        is_wanted = are_wanted(left, right)
+        left, right = left[is_wanted], right[is_wanted]
         score = jaccard(sets, left, right)
         close = score >= min(0.6, settings.min_jaccard)
-        found.append((left[close], right[close], score[close]))
+        yield left[close], right[close], score[close]
         start = stop
-    left, right, score = _joined(found)
-    order = np.lexsort((right, left))
-    return left[order], right[order], score[order]
 
 
 def planted_texts(keys: pl.Series, seed: int) -> tuple[Integers, pl.Series, list[str]]:
@@ -598,7 +684,7 @@ def planted_texts(keys: pl.Series, seed: int) -> tuple[Integers, pl.Series, list
     return np.array(origins, np.int64), pl.Series(copies, dtype=pl.String), names
 
 
-def _recall(names: Sequence[str], found: Sequence[bool]) -> dict[str, float]:
+def _recall(names: Sequence[str], found: Flags) -> dict[str, float]:
     """Share of planted copies that were found, by change."""
     return {
         name: round(sum(hit for n, hit in zip(names, found, strict=True) if n == name) / names.count(name), 6)

@@ -89,8 +89,7 @@ def _leak_groups(
     if "image" in settings.link:
         edges.append(_edges(pairs.filter(pl.col("kind").is_in(IMAGE_KINDS))))
     if "text" in settings.link:
-        edges.append(_edges(pairs.filter(pl.col("kind") == "near_text")))
-        edges.append(_same_text_edges(items, pairs, text_names, settings.min_link_text_chars))
+        edges.append(_text_edges(items, pairs, text_names, settings.min_link_text_chars))
     both = pl.concat(edges)
     present = items.select("item_id").collect().to_series().sort()
     names = pl.concat([both["a"], both["b"]]).unique()
@@ -121,21 +120,22 @@ def _group_key_edges(items: pl.LazyFrame) -> pl.DataFrame:
     )
 
 
-def _same_text_edges(
+def _text_edges(
     items: pl.LazyFrame, pairs: pl.DataFrame, text_names: Sequence[str], min_chars: int
 ) -> pl.DataFrame:
-    """Pairs of equal texts that are long enough to connect; a pair of two removed items connects nothing."""
-    long = (
-        items.select("item_id", key=text_key(text_names))
-        .drop_nulls("key")
-        .filter(text_chars(pl.col("key")) >= min_chars)
-        .select("item_id")
-        .collect()
-        .to_series()
-        .implode()
-    )
-    same = pairs.filter(pl.col("kind") == "same_text")
-    return _edges(same.filter(pl.col("item_id").is_in(long) | pl.col("other_item_id").is_in(long)))
+    """Pairs of equal or nearly equal texts that are long enough to connect.
+
+    The text of a removed item is not at hand. Where it equals another, that one's length is its own, so a pair
+    of two removed items connects nothing; where it is only nearly equal it counts as long enough.
+    """
+    texts = items.select("item_id", key=text_key(text_names)).drop_nulls("key").collect()
+    is_long = text_chars(pl.col("key")) >= min_chars
+    long = texts.filter(is_long)["item_id"].implode()
+    short = texts.filter(~is_long)["item_id"].implode()
+    first, second = pl.col("item_id"), pl.col("other_item_id")
+    same = (pl.col("kind") == "same_text") & (first.is_in(long) | second.is_in(long))
+    near = (pl.col("kind") == "near_text") & ~first.is_in(short) & ~second.is_in(short)
+    return _edges(pairs.filter(same | near))
 
 
 # -- assignment ----------------------------------------------------------------------------
