@@ -17,7 +17,6 @@ What differs from Presidio's own engine, and why:
 """
 
 import functools
-import importlib.util
 import logging
 import re
 import sys
@@ -86,7 +85,8 @@ _DATE = re.compile(r"(?:19|20)\d\d\D\d\d?\D\d\d?(?:\D.*)?|\d\d?\D\d\d?\D(?:19|20
 _CARD_NUMBER = re.compile(
     r"4\d{15}(?:\d{3})?|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"
     r"|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|65\d\d|64[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}"
-    r"|62\d{14,17}|(?:5018|5020|5038|6304|6759|676[1-3])\d{8,15}"
+    # Maestro's rare numbers of 12 to 15 digits are left out: British EAN codes start like them.
+    r"|62\d{14,17}|(?:5018|5020|5038|6304|6759|676[1-3])\d{12}(?:\d{2,3})?"
 )
 
 
@@ -146,7 +146,8 @@ class PresidioFinder:
                 if pattern.may_match(view):
                     for result in pattern.recogniser.analyze(view, [pattern.entity], None):
                         score = pattern.score(view, result)
-                        yield pattern.entity, result.start, result.end, round(score, 6)
+                        start, end = _trimmed(view, result.start, result.end)
+                        yield pattern.entity, start, end, round(score, 6)
             if self._searches_phones and _has_digits(view, 7):
                 yield from self._search_phones(view, _REGIONS.get(language, _ANY_REGION))
 
@@ -198,7 +199,7 @@ def _patterns(entities: frozenset[str]) -> list[_Pattern]:
             "MAC_ADDRESS",
             presidio.MacAddressRecognizer(),
             lambda text: text.count(":") >= 5 or text.count("-") >= 5 or text.count(".") >= 2,
-            own_score,
+            _mac_score,
         ),
         _Pattern("CRYPTO", presidio.CryptoRecognizer(), _may_be_wallet, own_score),
         _Pattern("US_SSN", presidio.UsSsnRecognizer(), lambda text: _has_digits(text, 9), own_score),
@@ -213,7 +214,7 @@ def _patterns(entities: frozenset[str]) -> list[_Pattern]:
         _Pattern("ES_NIE", presidio.EsNieRecognizer(), lambda text: _has_digits(text, 7), own_score),
         _Pattern(
             "FI_PERSONAL_IDENTITY_CODE",
-            presidio.FiPersonalIdentityCodeRecognizer(),
+            _finnish_recogniser(),
             lambda text: _has_digits(text, 9),
             own_score,
         ),
@@ -255,18 +256,32 @@ def _ip_recogniser() -> Any:
 
 
 def _ip_score(text: str, result: Any) -> float:
-    """``a::b`` is a valid address too, but mostly code: three groups and a digit are asked for."""
+    """``a::b`` is valid too, but mostly code: three groups and a digit are asked for; "version 1.2.3.4"."""
     value = text[result.start : result.end]
     if ":" in value and "." not in value:
         groups = [group for group in value.split(":") if group]
         if len(groups) < 3 or not any(character.isdigit() for character in value):
             return 0.1
+    if _VERSION_WORD.search(text[max(0, result.start - 20) : result.start]):
+        return 0.1
     return float(result.score)
 
 
-def _finnish_score(text: str, result: Any) -> float:
-    """Presidio's expression takes a digit for the century's sign: then any number may pass."""
-    return float(result.score) if text[result.start + 6] in "+-ABCDEFYXWVU" else 0.1
+_VERSION_WORD = re.compile(
+    r"(?:\bv|\bver|version|versi[oó]n|vers[aã]o|release|firmware|build)\W{0,3}$", re.IGNORECASE
+)
+
+
+def _mac_score(text: str, result: Any) -> float:
+    """Digits alone are sizes ("36-38-40-42-44-46") or codes: 1 address in 280 has no letter."""
+    value = text[result.start : result.end]
+    return float(result.score) if any(character.isalpha() for character in value) else 0.1
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The stretch without spaces at its ends, which some expressions take in."""
+    value = text[start:end]
+    return start + len(value) - len(value.lstrip()), end - len(value) + len(value.rstrip())
 
 
 def _phone_score(text: str, start: int, end: int, regions: tuple[str, ...]) -> float:
@@ -321,11 +336,25 @@ def _card_recogniser() -> Any:
     return IssuedCardRecognizer(patterns=[pattern])
 
 
+def _finnish_recogniser() -> Any:
+    """Presidio's checksum, for whole words: its own expression takes a digit for the century's sign."""
+    from presidio_analyzer import Pattern
+    from presidio_analyzer.predefined_recognizers import FiPersonalIdentityCodeRecognizer
+
+    code = r"\b[0-9]{6}[-+A-FU-Y][0-9]{3}[0-9A-FHJ-NPR-Y]\b"
+    return FiPersonalIdentityCodeRecognizer(patterns=[Pattern("date, sign, number, check", code, 0.5)])
+
+
 def _url_recogniser() -> Any:
-    """URLs that say so; Presidio's own takes "e.g. it" and "node.js" for some."""
+    """URLs that say so; Presidio's own takes "e.g. it" and "node.js" for some.
+
+    What ends a sentence or closes a bracket around the URL is not part of it.
+    """
     from presidio_analyzer import Pattern, PatternRecognizer
 
-    pattern = Pattern("scheme or www", r"(?:\bhttps?://|\bftp://|\bwww\.)[^\s<>\"']{3,350}", 0.6)
+    pattern = Pattern(
+        "scheme or www", r"(?:\bhttps?://|\bftp://|\bwww\.)[^\s<>\"']{2,349}[^\s<>\"'.,;:!?)\]}]", 0.6
+    )
     return PatternRecognizer(supported_entity="URL", patterns=[pattern], name="UrlWithSchemeRecognizer")
 
 
@@ -392,22 +421,36 @@ class _SpacyModel:
     """A spaCy model behind Presidio's mapping of its labels."""
 
     def __init__(self, language: str, name: str) -> None:
-        if not Path(name).is_dir() and importlib.util.find_spec(name) is None:
-            raise OutsideWorldError(
-                f"pii.ner_models.{language}: the spaCy model '{name}' is not installed",
-                hint=f"Install it with: pip install {name.replace('_', '-')}; or remove the line: "
-                "then only patterns are searched",
-            )
+        import spacy
         from presidio_analyzer.nlp_engine import SpacyNlpEngine
         from presidio_analyzer.predefined_recognizers import SpacyRecognizer
 
+        where = f"pii.ner_models.{language}: the spaCy model '{name}'"
+        # Presidio would download what is not there.
+        if not spacy.util.is_package(name) and not Path(name).is_dir():
+            raise OutsideWorldError(
+                f"{where} is not installed",
+                hint=f"Install it with: pip install {name.replace('_', '-')}; or remove the line: "
+                "then only patterns are searched",
+            )
         primary = _primary(language)
         self._language = primary
         self._engine = SpacyNlpEngine(models=[{"lang_code": primary, "model_name": name}])
-        self._engine.load()
+        try:
+            self._engine.load()
+        except (OSError, ValueError) as error:
+            raise OutsideWorldError(
+                f"{where} cannot be loaded: {str(error).splitlines()[0]}",
+                hint="Name an installed spaCy model or the folder of one; or remove the line",
+            ) from None
         pipeline = self._engine.nlp[primary]
+        if "ner" not in pipeline.pipe_names:
+            raise OutsideWorldError(
+                f"{where} finds no names: it has no component 'ner', only {', '.join(pipeline.pipe_names)}",
+                hint="Name a model that was trained for named entities; or remove the line",
+            )
         # Lemmas, tags and parses are for context words, which are not used: twice as fast without.
-        pipeline.select_pipes(enable=[pipe for pipe in pipeline.pipe_names if pipe in {"ner", "transformer"}])
+        pipeline.select_pipes(enable=_with_upstream(pipeline))
         self._recogniser = SpacyRecognizer(supported_language=primary)
 
     def search(self, texts: Sequence[str], entities: list[str]) -> list[list[Found]]:
@@ -421,6 +464,14 @@ class _SpacyModel:
                 )
             )
         return found
+
+
+def _with_upstream(pipeline: Any) -> list[str]:
+    """The component that finds names, and the shared vectors it listens to, if it has none of its own."""
+    nodes = pipeline.get_pipe("ner").model.walk()
+    is_listening = any(node.name.endswith("-listener") for node in nodes)
+    wanted = {"ner", "tok2vec", "transformer"} if is_listening else {"ner"}
+    return [name for name in pipeline.pipe_names if name in wanted]
 
 
 def _primary(language: str) -> str:

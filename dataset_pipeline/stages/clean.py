@@ -54,9 +54,9 @@ def clean_items(
     ``raw``: ``RAW_ITEMS`` with text columns, orphaned images included; ``images``: ``IMAGES``;
     ``texts``: ``TEXTS`` of every pair that ``distinct_texts`` names; ``takedowns``: item_id, date.
     The first reason that applies is given, in this order: taken down, problems found while reading,
-    label, picture unusable, picture's measures, texts, personal data. Kept and removed items together
-    are the raw ones. An item's language is the declared one, else that of its longest text; null
-    where it has no text.
+    label, picture unusable, picture's measures, text too long, personal data to drop the item for, text
+    empty or too short. Kept and removed items together are the raw ones. An item's language is the
+    declared one, else that of its longest text; null where it has no text.
 
     Raises ``ValueError`` where a text was not analysed: it must not be released.
     """
@@ -169,14 +169,10 @@ def _findings_of(name: str) -> str:
 
 def _content_chars(name: str) -> pl.Expr:
     """Characters of a cleaned text without placeholders: an e-mail address alone is no caption."""
-    text = pl.col(_cleaned(name)).str.replace_all(PLACEHOLDER_PATTERN, "").str.strip_chars(" \n.,;:!?-")
-    symbols_only = pl.col(_cleaned(name)).str.len_chars()
-    return (
-        pl.when(pl.col(_cleaned(name)).str.contains(PLACEHOLDER_PATTERN))
-        .then(text.str.len_chars())
-        .otherwise(symbols_only)
-        .fill_null(0)
-    )
+    text = pl.col(_cleaned(name))
+    rest = text.str.replace_all(PLACEHOLDER_PATTERN, "").str.strip_chars(" \n.,;:!?-")
+    is_redacted = text.str.contains(PLACEHOLDER_PATTERN)
+    return pl.when(is_redacted).then(rest.str.len_chars()).otherwise(text.str.len_chars()).fill_null(0)
 
 
 def _released(name: str) -> pl.Expr:
@@ -293,16 +289,6 @@ def _text_faults(config: DatasetConfig) -> list[_Fault]:
             ),
         )
     ]
-    if settings.required:
-        is_empty = (chars == 0) & pl.col("source").is_in(with_texts)
-        faults.append(_Fault(is_empty, pl.lit("text_empty"), pl.lit(None, pl.String)))
-    faults.append(
-        _Fault(
-            (chars > 0) & (chars < settings.min_chars),
-            pl.lit("text_too_short"),
-            pl.format("longest has {} characters", chars),
-        )
-    )
     dropped = [e for e in get_args(PersonalDataEntity) if config.pii.action(e) == "drop"]
     found = {
         name: pl.col(_findings_of(name))
@@ -315,6 +301,16 @@ def _text_faults(config: DatasetConfig) -> list[_Fault]:
         faults.append(
             _Fault(pl.any_horizontal(*found.values()), pl.lit("personal_data"), _names_where(found))
         )
+    if settings.required:
+        is_empty = (chars == 0) & pl.col("source").is_in(with_texts)
+        faults.append(_Fault(is_empty, pl.lit("text_empty"), pl.lit(None, pl.String)))
+    faults.append(
+        _Fault(
+            (chars > 0) & (chars < settings.min_chars),
+            pl.lit("text_too_short"),
+            pl.format("longest has {} characters", chars),
+        )
+    )
     return faults
 
 

@@ -48,6 +48,7 @@ _MARKUP_FACTOR: Final = 10
 
 # Printable ASCII without markup, single-spaced: no rule has anything to do. Most texts are like this.
 _PLAIN = re.compile(r"[!-%'-;=?-~]+(?: [!-%'-;=?-~]+)*")
+_MARKUP_CHARACTERS = re.compile("[&<>]+")
 
 
 def normalise(text: str, settings: CleanTexts) -> tuple[str, list[str]]:
@@ -68,10 +69,12 @@ def normalise(text: str, settings: CleanTexts) -> tuple[str, list[str]]:
         (WHITESPACE, _with_single_spaces),
     )
     text, changes, is_stable = _repeat(rules, text, set())
-    if not is_stable:
+    for _ in range(_MAX_ROUNDS):
+        if is_stable:
+            break
         # Built to survive: references nested in references. Without their characters nothing is left
         # that a round could resolve further.
-        text, changes, _ = _repeat(rules[2:], re.sub("[&<>]+", " ", text), {*changes, HTML})
+        text, changes, is_stable = _repeat(rules, _MARKUP_CHARACTERS.sub(" ", text), {*changes, HTML})
     return text, [name for name in RULES if name in changes]
 
 
@@ -203,7 +206,7 @@ _UNSEEN = re.compile(
     "|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e"
     f"\u2060-\u206f\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\ufff9-\ufffc\U000e0000-\U000e0fff{_NONCHARACTERS}]"
 )
-_ZWNJ, _ZWJ = "\u200c", "\u200d"
+_ZWNJ, _ZWJ, _VS16 = "\u200c", "\u200d", "\ufe0f"
 
 
 def _without_control_characters(text: str) -> str:
@@ -229,7 +232,10 @@ def _seen(match: re.Match[str]) -> str:
     elif found == _ZWNJ:
         is_needed = _joins(before) and _joins(after)
     elif "\ufe00" <= found <= "\ufe0f":
-        is_needed = before in "#*0123456789" or _is_pictograph(before) or _is_cjk(before)
+        # One only: bytes can be hidden in a row of them.
+        is_needed = (
+            before in "#*0123456789" or (before != _VS16 and _is_pictograph(before)) or _is_cjk(before)
+        )
     elif "\U000e0100" <= found <= "\U000e01ef":
         is_needed = _is_cjk(before)
     else:
@@ -251,8 +257,7 @@ def _joins(character: str) -> bool:
 def _is_pictograph(character: str) -> bool:
     """Whether it may be part of an emoji or is a symbol that has an emoji form."""
     return bool(character) and (
-        character in "\u00a9\u00ae\ufe0f"
-        or "\u2010" <= character <= "\u2027"
+        character in f"\u00a9\u00ae{_VS16}"
         or "\u203c" <= character <= "\u2049"
         or "\u20d0" <= character <= "\u2bff"
         or "\u3030" <= character <= "\u303d"
@@ -262,7 +267,11 @@ def _is_pictograph(character: str) -> bool:
 
 
 def _is_cjk(character: str) -> bool:
-    return "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
+    return (
+        "\u2e80" <= character <= "\u9fff"
+        or "\uf900" <= character <= "\ufaff"
+        or "\U00020000" <= character <= "\U0003ffff"
+    )
 
 
 # -- Unicode form ----------------------------------------------------------------------------
