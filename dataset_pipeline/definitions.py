@@ -6,6 +6,7 @@ the datasets below ``datasets/`` and the folder ``storage`` are used.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import dagster as dg
 from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.config import load_config
 from dataset_pipeline.defs.assets import lineage, source_assets
+from dataset_pipeline.defs.automation import automations
 from dataset_pipeline.defs.publish import publication_assets
 from dataset_pipeline.defs.stage import Dataset, ProgressDisplay, StorageResource
 from dataset_pipeline.errors import ConfigError
@@ -35,28 +37,40 @@ def dataset_definitions(
     engine: Engine | None = None,
     display: ProgressDisplay | None = None,
 ) -> dg.Definitions:
-    """Assets, gates and one build job for each dataset."""
+    """Assets and gates of every dataset, and for each a build job and its automation."""
     prefixes = [dataset.prefix for dataset in datasets]
     if twice := sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1}):
         raise ConfigError(
             f"two datasets share the asset prefix {twice}", hint="Give each dataset its own name"
         )
     made = [part for dataset in datasets for part in lineage(dataset).definitions(engine)]
+    with warnings.catch_warnings():
+        # Users can do nothing about it; the pinned version of Dagster keeps what the warning says may change.
+        warnings.filterwarnings("ignore", "Function `observable_source_asset` is", dg.BetaWarning)
+        observed = [source for dataset in datasets for source in source_assets(dataset)]
+    jobs, sensors, schedules = [], [], []
+    for dataset in datasets:
+        built = [dataset.key(name) for name in lineage(dataset).stages]
+        job = dg.define_asset_job(
+            f"build_{dataset.prefix}",
+            selection=dg.AssetSelection.assets(*built),
+            description=f"Build the release of {dataset.config.display_title} from its sources.",
+        )
+        watched = [source.key for source in observed if source.key.path[0] == dataset.prefix]
+        sensor, schedule = automations(dataset.prefix, dg.AssetSelection.assets(*watched, *built), job.name)
+        jobs.append(job)
+        sensors.append(sensor)
+        schedules.append(schedule)
     return dg.Definitions(
         assets=[
-            *(source for dataset in datasets for source in source_assets(dataset)),
+            *observed,
             *(part for part in made if not isinstance(part, dg.AssetChecksDefinition)),
             *(part for dataset in datasets for part in publication_assets(dataset)),
         ],
         asset_checks=[part for part in made if isinstance(part, dg.AssetChecksDefinition)],
-        jobs=[
-            dg.define_asset_job(
-                f"build_{dataset.prefix}",
-                selection=dg.AssetSelection.assets(*(dataset.key(name) for name in lineage(dataset).stages)),
-                description=f"Build the release of {dataset.config.display_title} from its sources.",
-            )
-            for dataset in datasets
-        ],
+        jobs=jobs,
+        sensors=sensors,
+        schedules=schedules,
         resources={
             "storage": StorageResource(root=str(storage)),
             "display": display or ProgressDisplay(),

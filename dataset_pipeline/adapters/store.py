@@ -127,10 +127,14 @@ class Store:
     # -- writing ---------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def writing(self, asset: str, inputs: Mapping[str, Snapshot]) -> Iterator[SnapshotWriter]:
+    def writing(
+        self, asset: str, inputs: Mapping[str, Snapshot], settings: Mapping[str, str] | None = None
+    ) -> Iterator[SnapshotWriter]:
         """Write a snapshot; it becomes the asset's latest when the block ends without an error.
 
-        Raises ``OutsideWorldError`` when the disk says no.
+        ``settings``: name -> fingerprint of every setting that decides about the asset. An earlier audit
+        stays valid where content, inputs and settings are what they were. Raises ``OutsideWorldError``
+        when the disk says no.
         """
         temporary = self._temporary(asset)
         try:
@@ -140,16 +144,19 @@ class Store:
                 identity = content_id(temporary)
                 place = self.folder / "snapshots" / asset / identity
                 place.parent.mkdir(parents=True, exist_ok=True)
+                if place.is_dir() and content_id(place) != identity:
+                    # Someone or something has changed it since: what was written now is right.
+                    os.replace(place, self._temporary("damaged"))
                 if not place.is_dir():
                     os.replace(temporary, place)
                 read = {**_ancestors(inputs), **{name: snapshot.id for name, snapshot in inputs.items()}}
                 previous = self._state(asset)
-                keeps_audit = previous.get("latest") == identity
+                made_of = {"latest": identity, "inputs": read, "settings": dict(settings or {})}
+                keeps_audit = all(previous.get(name) == value for name, value in made_of.items())
                 self._save_state(
                     asset,
                     {
-                        "latest": identity,
-                        "inputs": read,
+                        **made_of,
                         "facts": writer.facts,
                         "audit": previous.get("audit", {}) if keeps_audit else {},
                         "good": previous.get("good"),
@@ -159,15 +166,21 @@ class Store:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def record_audit(self, snapshot: Snapshot, verdicts: list[Verdict]) -> None:
-        """Remember the outcome of checks of a snapshot, beside those that are known already."""
+    def record_audit(
+        self, snapshot: Snapshot, verdicts: list[Verdict], blocking_checks: frozenset[str]
+    ) -> None:
+        """Remember the outcome of checks of a snapshot, beside those that are known already.
+
+        With all of ``blocking_checks`` passed it becomes the last good one, which is kept when worse
+        ones follow.
+        """
         with explained_os_errors(self.folder):
             state = self._state(snapshot.asset)
             if state.get("latest") != snapshot.id:
                 return  # a newer snapshot took its place while it was being checked
             audit = {**state["audit"], **{verdict.check: asdict(verdict) for verdict in verdicts}}
             state["audit"] = audit
-            if not any(v["is_blocking"] and not v["is_passed"] for v in audit.values()):
+            if all(name in audit and audit[name]["is_passed"] for name in blocking_checks):
                 state["good"] = snapshot.id
             self._save_state(snapshot.asset, state)
 
@@ -179,9 +192,15 @@ class Store:
             shutil.copytree(snapshot.folder, temporary, dirs_exist_ok=True, copy_function=_link_or_copy)
             place.parent.mkdir(parents=True, exist_ok=True)
             old = self._temporary("replaced")
-            if place.exists():
+            is_replacing = place.exists()
+            if is_replacing:
                 os.replace(place, old)
-            os.replace(temporary, place)
+            try:
+                os.replace(temporary, place)
+            except OSError:
+                if is_replacing:
+                    os.replace(old, place)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         return place
 
@@ -202,14 +221,25 @@ class Store:
         """Verdicts on the newest snapshot, by check."""
         return {name: Verdict(**verdict) for name, verdict in self._state(asset).get("audit", {}).items()}
 
-    def audited(self, asset: str, blocking_checks: frozenset[str]) -> Snapshot:
+    def audited(
+        self, asset: str, blocking_checks: frozenset[str], settings: Mapping[str, str] | None = None
+    ) -> Snapshot:
         """The newest snapshot, if every one of ``blocking_checks`` has passed on it.
 
-        Raises ``GateError`` that names the failed or missing check.
+        Raises ``GateError`` that names the failed or missing check, or the one of ``settings`` that is not
+        what it was when the snapshot was made: the checks' verdict was on another rule then.
         """
         snapshot = self.latest(asset)
         if snapshot is None:
             raise GateError(f"{asset} has never been built", hint=f"Materialise {asset} first")
+        made_with = self._state(asset).get("settings", {})
+        if changed := sorted(
+            name for name, value in (settings or {}).items() if made_with.get(name) != value
+        ):
+            raise GateError(
+                f"{asset} was built before {', '.join(changed)} in dataset.yaml changed",
+                hint=f"Materialise {asset} again first",
+            )
         verdicts = self.audit(asset)
         for check in sorted(blocking_checks):
             if check not in verdicts:
@@ -291,6 +321,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def require_made_from(snapshot: Snapshot, inputs: Mapping[str, Snapshot]) -> None:
+    """Raise ``GateError`` where ``snapshot`` was made from other snapshots than ``inputs``."""
+    for name, current in sorted(inputs.items()):
+        if snapshot.inputs.get(name) != current.id:
+            raise GateError(
+                f"{snapshot.asset} was made from an older version of {name}",
+                hint=f"Materialise {snapshot.asset} again first",
+            )
 
 
 def _ancestors(inputs: Mapping[str, Snapshot]) -> dict[str, str]:

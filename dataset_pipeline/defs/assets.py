@@ -19,8 +19,8 @@ from dataset_pipeline.adapters import archive, clip, images, language, notebook,
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Snapshot, Store
-from dataset_pipeline.defs import checks
-from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work
+from dataset_pipeline.defs import automation, checks
+from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
     baselines,
     clean,
@@ -66,6 +66,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_raw_texts,
                 checks.raw_texts(dataset.config),
                 modules=(raw, sources),
+                settings=("sources",),
                 main_table="items",
                 is_private=True,
             ),
@@ -78,6 +79,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_raw_images,
                 checks.raw_images(dataset.config),
                 modules=(images, sources),
+                settings=("sources", "clean"),
                 main_table="images",
             ),
             Stage(
@@ -89,7 +91,9 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_cleaned_items,
                 checks.cleaned_items(dataset.config),
                 modules=(clean, texts, pii, presidio, language),
+                settings=("sources", "takedowns", "labels", "clean", "pii"),
                 main_table="items",
+                observes=takedown_sources(dataset),
             ),
             Stage(
                 "deduplicated_items",
@@ -100,6 +104,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_deduplicated_items,
                 checks.deduplicated_items(dataset.config),
                 modules=(duplicates,),
+                settings=("labels", "duplicates"),
                 main_table="items",
             ),
             Stage(
@@ -111,6 +116,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_train_test_split,
                 checks.train_test_split(dataset.config),
                 modules=(split, leakage),
+                settings=("duplicates", "split", "seed"),
                 main_table="items",
             ),
             Stage(
@@ -122,6 +128,8 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_statistics,
                 checks.statistics(dataset.config),
                 modules=(statistics, licences, figures),
+                settings=("licence", "sources", "split", "statistics"),
+                main_table="class_balance",
             ),
             Stage(
                 "clip_baselines",
@@ -132,6 +140,8 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_clip_baselines,
                 checks.clip_baselines(dataset.config),
                 modules=(baselines, clip),
+                settings=("baselines", "seed"),
+                main_table="leaderboard" if dataset.config.baselines.enabled else None,
             ),
             Stage(
                 "published_archive",
@@ -150,6 +160,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 build_published_archive,
                 checks.published_archive(dataset.config),
                 modules=(release, croissant, diff, archive, report, result_tables, notebook),
+                main_table="metadata/items",
                 promote=promote_release,
             ),
         ),
@@ -157,20 +168,57 @@ def lineage(dataset: Dataset) -> Lineage:
 
 
 def source_assets(dataset: Dataset) -> list[dg.SourceAsset]:
-    """One observable source asset per source; its data version is a fingerprint of the content."""
-    made = []
-    for source in dataset.config.sources:
+    """One observable source asset per source, and one for the takedowns file.
 
-        @dg.observable_source_asset(
-            key=dataset.key(f"source_{source.id}"),
-            group_name="sources",
-            description=f"{', '.join(source.paths)}: raw data as it was collected ({source.licence}).",
+    The data version of a source is a fingerprint of its manifests' bytes and of every image file's name, size
+    and time of change: reading a million pictures every quarter of an hour to see that nothing has changed
+    would cost more than the build. So a touched file counts as a change; the build that follows reads that
+    file again, finds its content unchanged, and does nothing else.
+    """
+    made = [
+        _observable(
+            dataset,
+            f"source_{source.id}",
+            f"{', '.join(source.paths)}: raw data as it was collected ({source.licence}).",
+            functools.partial(sources.source_fingerprint, source, dataset.base),
         )
-        def observe(_context: Any, source: Any = source) -> dg.DataVersion:
-            return dg.DataVersion(sources.source_fingerprint(source, dataset.base))
+        for source in dataset.config.sources
+    ]
+    return made + [
+        _observable(
+            dataset,
+            name,
+            f"{dataset.config.takedowns}: items that must not be in any later release.",
+            functools.partial(_takedowns_fingerprint, dataset),
+        )
+        for name in takedown_sources(dataset)
+    ]
 
-        made.append(observe)
-    return made
+
+def takedown_sources(dataset: Dataset) -> tuple[str, ...]:
+    """Name of the source asset of the takedowns file, where the dataset has one."""
+    return ("takedowns",) if dataset.config.takedowns is not None else ()
+
+
+def _takedowns_fingerprint(dataset: Dataset) -> str:
+    takedowns = sources.read_takedowns(dataset.config.takedowns, dataset.base)
+    return settings_version([] if takedowns is None else takedowns.rows())
+
+
+def _observable(
+    dataset: Dataset, name: str, description: str, fingerprint: Callable[[], str]
+) -> dg.SourceAsset:
+    @dg.observable_source_asset(
+        key=dataset.key(name),
+        group_name="sources",
+        description=description,
+        automation_condition=automation.look_at_sources(),
+    )
+    def observe(_context: Any) -> dg.DataVersion:
+        with explained():
+            return dg.DataVersion(fingerprint())
+
+    return observe
 
 
 # -- bodies --------------------------------------------------------------------------------
@@ -290,6 +338,7 @@ def build_train_test_split(work: Work) -> None:
         result.items.lazy(), work.inputs["raw_images"].table("images"), names, config
     )
     work.writer.table("nearest_pairs", found.nearest)
+    work.writer.table("crossing_pairs", found.crossing)
     work.writer.json("leakage", found.report)
     work.writer.facts["splits"] = result.summary.select("split", "items", "share", "groups").to_dicts()
 

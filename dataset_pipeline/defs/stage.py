@@ -14,11 +14,11 @@ from typing import Any
 
 import dagster as dg
 
-from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version
+from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import Engine, LocalEngine
-from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict
+from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict, require_made_from
 from dataset_pipeline.config import DatasetConfig
-from dataset_pipeline.defs import metadata
+from dataset_pipeline.defs import automation, metadata
 from dataset_pipeline.errors import DatasetPipelineError
 from dataset_pipeline.stages.gates import Outcome, Severity
 
@@ -124,8 +124,13 @@ class Stage:
     gates: tuple[Gate, ...]
     modules: tuple[ModuleType, ...] = field(default=(), repr=False)
     """Modules whose code decides the result; their text is the asset's code version."""
+    settings: tuple[str, ...] = ()
+    """Sections of ``dataset.yaml`` that decide about the result or its gates: where one has changed since the
+    asset was built, nothing downstream may read it. What is decided upstream is asked for there."""
     main_table: str | None = None
     """The Parquet table that people mean when they ask how many rows the asset has."""
+    observes: tuple[str, ...] = ()
+    """Source assets that it reads directly, beside the sources of assets that read nothing else."""
     is_private: bool = False
     """Whether texts may still hold personal data: then no sample of them is shown."""
     promote: Callable[[Dataset, Store, Snapshot], None] | None = None
@@ -148,11 +153,18 @@ class Lineage:
         """Audited snapshots of everything ``stage`` reads.
 
         Raises ``GateError`` where any asset upstream, near or far, has no snapshot, or has one
-        with a blocking gate that failed or has not run.
+        with a blocking gate that failed or has not run, or one that was made under other settings.
         """
-        for name in self._upstream(stage):
-            store.audited(name, self.stages[name].blocking_gates)
-        return {name: store.audited(name, self.stages[name].blocking_gates) for name in stage.reads}
+        audited = {
+            name: store.audited(name, self.stages[name].blocking_gates, self.settings(self.stages[name]))
+            for name in self._upstream(stage)
+        }
+        return {name: audited[name] for name in stage.reads}
+
+    def settings(self, stage: Stage) -> dict[str, str]:
+        """Section -> fingerprint of the settings that decide about ``stage``."""
+        config = self.dataset.config.model_dump(mode="json")
+        return {name: settings_version(config[name]) for name in stage.settings}
 
     def nearest_reads(self, stage: Stage) -> list[str]:
         """What ``stage`` reads, less what it also reaches through another of its inputs.
@@ -205,7 +217,9 @@ class Lineage:
 
     def _asset(self, stage: Stage, engine: Engine) -> dg.AssetsDefinition:
         dataset, config = self.dataset, self.dataset.config
-        sources = [dataset.key(f"source_{source.id}") for source in config.sources] if not stage.reads else []
+        sources = [dataset.key(name) for name in stage.observes]
+        if not stage.reads:
+            sources += [dataset.key(f"source_{source.id}") for source in config.sources]
 
         @dg.asset(
             key=dataset.key(stage.name),
@@ -215,6 +229,7 @@ class Lineage:
             owners=OWNERS,
             description=stage.description,
             code_version=code_version(*stage.modules),
+            automation_condition=automation.build_after_changes(sources),
             required_resource_keys={"storage", "display"},
         )
         def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
@@ -224,7 +239,7 @@ class Lineage:
             display.started(stage.name)
             with explained():
                 inputs = self.audited_inputs(store, stage)
-                with store.writing(stage.name, inputs) as writer:
+                with store.writing(stage.name, inputs, self.settings(stage)) as writer:
                     stage.body(
                         Work(
                             dataset=dataset,
@@ -278,6 +293,7 @@ class Lineage:
                 )
             with explained():
                 inputs = self.audited_inputs(store, stage)
+                require_made_from(snapshot, inputs)
                 selected = sorted(check_key.name for check_key in context.selected_asset_check_keys)
                 outcomes = {
                     name: gates[name].judge(Audit(dataset=dataset, snapshot=snapshot, inputs=inputs))
@@ -290,6 +306,7 @@ class Lineage:
                         Verdict(name, outcome.is_passed, gates[name].is_blocking, outcome.summary)
                         for name, outcome in outcomes.items()
                     ],
+                    stage.blocking_gates,
                 )
                 audited = store.audit(stage.name)
                 if stage.promote is not None and all(

@@ -21,7 +21,7 @@ def write(store: Store, asset: str, values: list[int], **inputs: Snapshot) -> Sn
 def test_equal_content_has_an_equal_name_and_keeps_its_audit(tmp_path: Path) -> None:
     store = Store(tmp_path, "toy")
     first = write(store, "a", [1, 2])
-    store.record_audit(first, [Verdict("gate", True, True, "fine")])
+    store.record_audit(first, [Verdict("gate", True, True, "fine")], frozenset({"gate"}))
     assert write(store, "a", [1, 2]).id == first.id
     assert store.audited("a", frozenset({"gate"})).id == first.id
     assert write(store, "a", [3]).id != first.id
@@ -51,10 +51,10 @@ def test_folders_of_killed_processes_are_swept_and_others_stay(tmp_path: Path) -
 def test_the_last_good_snapshot_survives_bad_ones(tmp_path: Path) -> None:
     store = Store(tmp_path, "toy")
     good = write(store, "a", [1])
-    store.record_audit(good, [Verdict("gate", True, True, "fine")])
+    store.record_audit(good, [Verdict("gate", True, True, "fine")], frozenset({"gate"}))
     for value in (2, 3):
         bad = write(store, "a", [value])
-        store.record_audit(bad, [Verdict("gate", False, True, "broken")])
+        store.record_audit(bad, [Verdict("gate", False, True, "broken")], frozenset({"gate"}))
     with pytest.raises(GateError, match="'gate' failed: broken"):
         store.audited("a", frozenset({"gate"}))
     assert good.table("items").collect()["value"].to_list() == [1]
@@ -66,7 +66,7 @@ def test_a_late_verdict_on_an_old_snapshot_is_ignored(tmp_path: Path) -> None:
     store = Store(tmp_path, "toy")
     old = write(store, "a", [1])
     write(store, "a", [2])
-    store.record_audit(old, [Verdict("gate", True, True, "fine")])
+    store.record_audit(old, [Verdict("gate", True, True, "fine")], frozenset({"gate"}))
     with pytest.raises(GateError):
         store.audited("a", frozenset({"gate"}))
 
