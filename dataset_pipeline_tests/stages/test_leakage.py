@@ -1,0 +1,519 @@
+"""Planted leaks are found and counted exactly; splits of our own have none; a broken search shows."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.errors import GateError
+from dataset_pipeline.stages import duplicates, leakage, similarity
+from dataset_pipeline.stages.leakage import Leakage, audit_leakage
+from dataset_pipeline.stages.similarity import Flags, Integers, Pixels
+from dataset_pipeline.stages.split import split_items
+from dataset_pipeline.tables import IMAGES, PAIRS
+from dataset_pipeline_tests.stages.crafted import (
+    brighter,
+    items,
+    repainted,
+    smooth,
+    thumbnails_as_images,
+)
+
+Row = dict[str, Any]
+NO_IMAGES = pl.LazyFrame(schema={name: IMAGES[name] for name in IMAGES})
+KINDS = ("group_keys", "near_image", "near_text", "same_bytes", "same_pixels", "same_text")
+LONG = "a red cotton shirt with long sleeves and two pockets on the front"
+
+
+def config(**options: Any) -> DatasetConfig:
+    """A config of which only ``duplicates``, ``split`` and ``seed`` matter here."""
+    source = {
+        "id": "s",
+        "path": "items.csv",
+        "licence": "CC0-1.0",
+        "permission": {"basis": "own-data", "evidence": "x"},
+        "columns": {"item_id": "id", "texts": {"title": "title"}},
+    }
+    return DatasetConfig.model_validate(
+        {
+            "name": "toy",
+            "version": "1.0.0",
+            "title": "Toy",
+            "licence": "CC0-1.0",
+            "sources": [source],
+            **options,
+        }
+    )
+
+
+def audit(rows: list[Row], images: pl.LazyFrame = NO_IMAGES, **options: Any) -> Leakage:
+    splits = pl.LazyFrame(
+        {"item_id": [row["item_id"] for row in rows], "split": [row["split"] for row in rows]},
+        schema={"item_id": pl.String(), "split": pl.String()},
+    )
+    table = items([{k: v for k, v in row.items() if k != "split"} for row in rows])
+    return audit_leakage(table.join(splits, on="item_id"), images, ["title"], config(**options))
+
+
+def found_kinds(result: Leakage) -> dict[str, int]:
+    """Counts of kinds that are not 0."""
+    return {kind: count for kind, count in result.report["by_kind"].items() if count}
+
+
+def pictures(*thumbnails: Pixels) -> pl.LazyFrame:
+    """Pictures named p0, p1, ..."""
+    stacked = np.concatenate(thumbnails)
+    return thumbnails_as_images(stacked, [f"p{n}" for n in range(len(stacked))])
+
+
+# -- planted leaks -------------------------------------------------------------------------
+
+
+def test_no_leak_is_reported_where_there_is_none() -> None:
+    rows = [
+        {
+            "item_id": f"{n}",
+            "split": split,
+            "image_sha256": f"p{n}",
+            "title": f"{n} {LONG[n * 9 :]}",
+            "group_keys": [f"k={n}"],
+        }
+        for n, split in enumerate(["train", "train", "validation", "test"])
+    ]
+    result = audit(rows, pictures(smooth(1, 4)))
+    assert result.report["by_kind"] == dict.fromkeys(KINDS, 0)
+    assert result.report["cross_split_pairs"] == result.report["leaked_items"] == 0
+    assert result.crossing.height == 0
+    assert dict(result.crossing.schema) == dict(PAIRS)
+
+
+def test_group_keys_that_cross() -> None:
+    # k=1: 2 in train, 1 in test, 1 in validation: 2 + 2 + 1 pairs. k=2 stays in train.
+    rows: list[Row] = [
+        {"item_id": "a", "split": "train", "group_keys": ["k=1", "k=2"]},
+        {"item_id": "b", "split": "train", "group_keys": ["k=1", "k=2"]},
+        {"item_id": "c", "split": "test", "group_keys": ["k=1", "k=3"]},
+        {"item_id": "d", "split": "validation", "group_keys": ["k=1"]},
+        {"item_id": "e", "split": "test"},
+    ]
+    result = audit(rows)
+    assert found_kinds(result) == {"group_keys": 5}
+    assert result.report["leaked_items"] == 2
+    assert result.report["items_outside_train"] == 3
+    assert result.report["leaked_share"] == round(2 / 3, 6)
+    assert result.crossing.rows() == [("a", "c", "group_keys", 1.0), ("a", "d", "group_keys", 1.0)]
+
+
+def test_same_files_and_same_pixels_count_once() -> None:
+    # p0 and p1 are two files of the same pixels. p0: train 2, test 1. p1: train 1, test 1.
+    # same_bytes: 2 + 1. All five items have the same pixels: 3 x 2 = 6 pairs, of which 3 are same_bytes.
+    images = pictures(smooth(1, 1), smooth(1, 1))
+    rows = [
+        {"item_id": f"{n}", "split": split, "image_sha256": file}
+        for n, (split, file) in enumerate(
+            [("train", "p0"), ("train", "p0"), ("test", "p0"), ("train", "p1"), ("test", "p1")]
+        )
+    ]
+    result = audit(rows, images)
+    assert found_kinds(result) == {"same_bytes": 3, "same_pixels": 3}
+    assert result.report["leaked_items"] == 2
+    assert result.report["cross_split_pairs"] == 6
+
+
+def test_near_pictures_are_counted_per_pair_of_items() -> None:
+    # p0 (train 2, test 1) is near p1 (train 1, test 3), not p2: 2 x 3 + 1 x 1 = 7 pairs besides the same files.
+    base = smooth(1, 1)
+    images = pictures(base, brighter(base, 8), smooth(2, 1))
+    counts = {("p0", "train"): 2, ("p0", "test"): 1, ("p1", "train"): 1, ("p1", "test"): 3, ("p2", "test"): 2}
+    rows = [
+        {"item_id": f"{file}-{split}-{n}", "split": split, "image_sha256": file}
+        for (file, split), count in counts.items()
+        for n in range(count)
+    ]
+    result = audit(rows, images)
+    assert found_kinds(result) == {"same_bytes": 2 + 3, "near_image": 7}
+    assert result.report["leaked_items"] == 4
+    near = result.crossing.filter(pl.col("kind") == "near_image")
+    assert near.select("item_id", "other_item_id").rows() == [
+        ("p0-test-0", "p1-train-0"),
+        ("p0-train-0", "p1-test-0"),
+    ]
+
+
+def test_same_and_near_texts() -> None:
+    # LONG: train 2, test 1. With a full stop: test 2. Same: 2. Near: 2 x 2 (the test ones do not cross).
+    rows = [
+        {"item_id": f"{n}", "split": split, "title": title}
+        for n, (split, title) in enumerate(
+            [
+                ("train", LONG),
+                ("train", LONG.upper()),
+                ("test", LONG),
+                ("test", f"{LONG}."),
+                ("test", f"{LONG}."),
+            ]
+        )
+    ]
+    result = audit(rows)
+    assert found_kinds(result) == {"same_text": 2, "near_text": 4}
+    assert result.report["leaked_items"] == 3
+
+
+def test_splits_other_than_train_leak_too_but_no_item_is_leaked() -> None:
+    rows = [
+        {"item_id": f"{n}", "split": split, "title": LONG} for n, split in enumerate(["validation", "test"])
+    ]
+    result = audit(rows)
+    assert (result.report["cross_split_pairs"], result.report["leaked_items"]) == (1, 0)
+
+
+def test_short_texts_are_counted_apart() -> None:
+    titles = ["shirt", "shirt", LONG, f"{LONG}.", f"{LONG} {LONG[::-1]}", f"{LONG} {LONG[::-1]}."]
+    rows = [
+        {"item_id": f"{n}", "split": ["train", "test"][n % 2], "title": title}
+        for n, title in enumerate(titles)
+    ]
+    everything = audit(rows)
+    assert found_kinds(everything) == {"same_text": 1, "near_text": 2}
+    assert everything.report["not_linked_by_kind"] == {}
+    long_only = audit(rows, split={"min_link_text_chars": 100})
+    assert found_kinds(long_only) == {"near_text": 1}
+    assert long_only.report["not_linked_by_kind"] == {"same_short_text": 1, "near_short_text": 1}
+    assert long_only.report["leaked_items"] == 1
+
+
+def test_kinds_that_are_not_linked_are_counted_but_are_no_leaks() -> None:
+    images = pictures(smooth(1, 1), brighter(smooth(1, 1), 8))
+    rows = [
+        {"item_id": f"{n}", "split": split, "title": LONG, "image_sha256": f"p{n}", "group_keys": ["k=1"]}
+        for n, split in enumerate(["train", "test"])
+    ]
+    result = audit(rows, images, split={"link": ["group_keys"]})
+    assert result.report["cross_split_pairs"] == 1
+    assert result.report["by_kind"] == {"group_keys": 1}
+    assert result.report["not_linked_by_kind"] == {
+        "near_image": 1,
+        "near_text": 0,
+        "same_bytes": 0,
+        "same_pixels": 0,
+        "same_text": 1,
+    }
+
+
+def test_a_release_has_no_group_keys() -> None:
+    # What verifies a release has only its published columns, and leak_group.
+    table = pl.LazyFrame(
+        {
+            "item_id": ["a", "b", "c"],
+            "split": ["train", "test", "train"],
+            "image_sha256": pl.Series([None] * 3, dtype=pl.String),
+            "title": [LONG, LONG, "other"],
+            "leak_group": ["a", "a", "c"],
+        }
+    )
+    report = audit_leakage(table, NO_IMAGES, ["title"], config()).report
+    assert report["by_kind"]["same_text"] == report["cross_split_pairs"] == 1
+    assert report["largest_group"] == {"items": 2, "share": round(2 / 3, 6)}
+
+
+def test_crossing_pairs_beyond_the_list_are_still_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leakage, "LISTED_PAIRS", 5)
+    rows = [
+        {"item_id": f"{n:02}", "split": ["train", "test"][n % 2], "title": f"{LONG} {n:02}"}
+        for n in range(40)
+    ]
+    result = audit(rows)
+    assert found_kinds(result) == {"near_text": 20 * 20}
+    assert result.crossing.height == 5
+
+
+# -- the random split ----------------------------------------------------------------------
+
+
+def slow_counts(rows: list[Row], splits: list[str]) -> dict[str, int]:
+    """Crossing pairs of same_text and group_keys, pair by pair."""
+    counts = {"same_text": 0, "group_keys": 0}
+    for (a, i), (b, j) in itertools.combinations(zip(rows, splits, strict=True), 2):
+        if i != j:
+            counts["same_text"] += a["title"] == b["title"]
+            counts["group_keys"] += len(set(a["group_keys"]) & set(b["group_keys"]))
+    return counts
+
+
+def test_the_random_split_has_the_same_sizes_and_its_leaks_are_counted_the_same_way() -> None:
+    rows = [
+        {
+            "item_id": f"{n:02}",
+            "split": "train" if n < 40 else "test",
+            "title": f"t{n // 4}",
+            "group_keys": [f"k={n // 10}"],
+        }
+        for n in range(50)
+    ]
+    report = audit(rows, seed=3).report
+    shuffled = np.random.default_rng(3).permutation([row["split"] for row in rows]).tolist()
+    assert sorted(shuffled) == sorted(row["split"] for row in rows)
+    expected = slow_counts(rows, shuffled)
+    assert {kind: report["random_by_kind"][kind] for kind in expected} == expected
+    assert report["random_split_pairs"] == sum(expected.values()) > 0
+    assert report["random_leaked_items"] == sum(
+        split == "test"
+        and any(
+            other == "train" and (a["title"] == b["title"] or a["group_keys"] == b["group_keys"])
+            for b, other in zip(rows, shuffled, strict=True)
+        )
+        for a, split in zip(rows, shuffled, strict=True)
+    )
+    # Groups of 10 and of 4 that end where the splits meet: here nothing leaks.
+    assert report["cross_split_pairs"] == 0
+
+
+# -- splits of our own have no leaks -------------------------------------------------------
+
+FAMILIES = np.concatenate([*(repainted(smooth(7, 2), 14 * step) for step in range(3)), smooth(8, 4)])
+FAMILY_IMAGES = thumbnails_as_images(FAMILIES, [f"p{n}" for n in range(len(FAMILIES))])
+TITLES = (
+    *(f"{LONG}{end}" for end in ("", ".", ", ironed", ", ironed twice")),
+    *(f"item {n}" for n in range(20)),
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "image_sha256": st.sampled_from([None, *(f"p{n}" for n in range(len(FAMILIES)))]),
+                "title": st.sampled_from(TITLES),
+                "language": st.sampled_from(["en", "de"]),
+                "label": st.sampled_from(["x", "y"]),
+                "group_keys": st.lists(st.integers(0, 30).map("k={}".format), max_size=1),
+            }
+        ),
+        min_size=8,
+        max_size=30,
+    ),
+    st.integers(0, 2),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+def test_items_split_by_split_items_have_no_leak(drawn: list[Row], seed: int) -> None:
+    rows = [{"item_id": f"i{n:02}", **row} for n, row in enumerate(drawn)]
+    chosen = config(split={"ratios": {"train": 0.7, "test": 0.3}}, seed=seed)
+    table = items(rows)
+    pairs = duplicates.find_pairs(table, FAMILY_IMAGES, ["title"], chosen.duplicates)
+    result = duplicates.deduplicate(table, FAMILY_IMAGES, pairs, ["title"], chosen.duplicates, [])
+    try:
+        split = split_items(result.items, pairs, ["title"], chosen.split, seed)
+    except GateError:
+        return  # everything is connected
+    report = audit_leakage(split.items, FAMILY_IMAGES, ["title"], chosen).report
+    assert not any(report["by_kind"].values())
+    assert report["cross_split_pairs"] == 0
+
+
+# -- the searches --------------------------------------------------------------------------
+
+
+def every(left: Integers, right: Integers) -> Flags:
+    return np.ones(len(left), bool)
+
+
+def photo_like(count: int) -> Pixels:
+    """Pictures and, of every third, a copy with noise: fine detail and a light that differs, as in photos."""
+    generator = np.random.default_rng(9)
+    base = np.clip(smooth(9, count) + generator.normal(0, 12, (count, 3072)), 0, 255)
+    copies = base[::3] + generator.normal(0, 3, base[::3].shape)
+    return np.clip(np.concatenate([base, copies]), 0, 255).astype(np.uint8)
+
+
+def search(thumbnails: Pixels) -> set[tuple[int, int]]:
+    found = leakage._PictureSearch(thumbnails, config().duplicates.image, 0).near(every)
+    edges = [pair for left, right, _ in found for pair in zip(left.tolist(), right.tolist(), strict=True)]
+    assert len(edges) == len(set(edges))
+    return set(edges)
+
+
+def test_projections_find_what_comparing_all_pairs_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = photo_like(240)
+    monkeypatch.setattr(leakage, "_ROWS", 64)  # several blocks
+    exhaustive = search(thumbnails)
+    assert exhaustive == {(3 * n, 240 + n) for n in range(80)}
+    monkeypatch.setattr(leakage, "EXHAUSTIVE_PICTURES", 10)
+    assert search(thumbnails) == exhaustive
+
+
+def test_nearest_pairs_are_the_most_similar_ones_across_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = np.concatenate([photo_like(90), smooth(3, 3)])
+    splits = np.random.default_rng(1).integers(0, 3, len(thumbnails))
+    left, right = np.triu_indices(len(thumbnails), 1)
+    crosses = splits[left] != splits[right]
+    left, right = left[crosses], right[crosses]
+    score = similarity.compare_pictures(thumbnails, left, right).similarity
+    best = np.argsort(-score)[: leakage.NEAREST_PAIRS]
+    expected = set(zip(left[best].tolist(), right[best].tolist(), strict=True))
+    monkeypatch.setattr(leakage, "_ROWS", 32)
+    one = leakage._PictureSearch(thumbnails, config().duplicates.image, 0)
+    i, j, found = one.nearest(splits, len(thumbnails))
+    assert set(zip(i.tolist(), j.tolist(), strict=True)) == expected
+    assert found.tolist() == sorted(found.tolist(), reverse=True)
+
+
+def test_a_crowd_of_alike_pictures_costs_a_bounded_number_of_comparisons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # All share every table's key; what is left out is counted and said in the report.
+    monkeypatch.setattr(leakage, "EXHAUSTIVE_PICTURES", 10)
+    monkeypatch.setattr(leakage, "PROJECTION_WINDOW", 5)
+    thumbnails = np.repeat(smooth(1, 1), 100, axis=0)
+    one = leakage._PictureSearch(thumbnails, config().duplicates.image, 0)
+    compared = sum(len(left) for left, _, _ in one.near(every))
+    assert compared == sum(100 - distance for distance in range(1, 6))
+    left_out = 99 * 100 // 2 - compared
+    assert one.uncompared == leakage.PROJECTION_TABLES * left_out
+    assert f"{leakage.PROJECTION_TABLES * left_out:,} comparisons left out" in one.method
+
+
+WORDS = ("red", "blue", "cotton", "linen", "shirt", "trousers", "with", "sleeves", "pockets", "size")
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS), min_size=3, max_size=9).map(" ".join), max_size=25),
+    st.sampled_from([0.5, 0.7, 0.85, 1.0]),
+)
+@settings(max_examples=150, deadline=None)
+def test_near_texts_are_all_pairs_of_that_jaccard_similarity(texts: list[str], threshold: float) -> None:
+    chosen = config(duplicates={"text": {"min_jaccard": threshold}}).duplicates.text
+    sets = similarity.shingles(pl.Series(texts, dtype=pl.String), 4)
+    left, right = np.triu_indices(len(texts), 1)
+    score = similarity.jaccard(sets, left, right)
+    expected = set(zip(left[score >= threshold].tolist(), right[score >= threshold].tolist(), strict=True))
+    for size in (3, 1 << 21):  # in many parts, and in one
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(leakage, "_PRODUCTS_AT_ONCE", size)
+            parts = list(leakage.near_texts(sets, chosen, every))
+        found = [(i, j, s) for i, j, s in zip(*leakage._joined(parts), strict=True)]
+        assert len({(i, j) for i, j, _ in found}) == len(found)
+        assert {(i, j) for i, j, s in found if s >= threshold} == expected
+
+
+# -- recall --------------------------------------------------------------------------------
+
+
+def twelve() -> tuple[list[Row], pl.LazyFrame]:
+    rows = [
+        {
+            "item_id": f"{n:02}",
+            "split": ["train", "test"][n % 2],
+            "image_sha256": f"p{n}",
+            "title": f"{WORDS[n % 10]} {n} {LONG[::-1][n:]} {n * 7919}",
+        }
+        for n in range(12)
+    ]
+    return rows, pictures(smooth(4, 12))
+
+
+def test_the_recall_of_a_whole_search_is_1_and_that_of_a_broken_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, images = twelve()
+    recall = audit(rows, images).report["search_recall"]
+    assert set(recall) == {"near_image", "near_text"}
+    assert set(recall["near_text"].values()) == {1.0}
+    assert recall["near_image"] == {
+        "noise of re-encoding": 1.0,
+        "softened by resizing": 1.0,
+        "10 % darker": 1.0,
+        "10 % less contrast": 1.0,
+        "10 % brighter": 1.0,
+    }
+
+    candidates, texts = leakage._PictureSearch._candidates, leakage.near_texts
+
+    def half_the_pictures(self: Any) -> Any:
+        for left, right in candidates(self):
+            yield left[left % 2 == 0], right[left % 2 == 0]
+
+    def half_the_texts(*given: Any) -> Any:
+        for left, right, score in texts(*given):
+            yield left[left % 2 == 0], right[left % 2 == 0], score[left % 2 == 0]
+
+    monkeypatch.setattr(leakage._PictureSearch, "_candidates", half_the_pictures)
+    monkeypatch.setattr(leakage, "near_texts", half_the_texts)
+    recall = audit(rows, images).report["search_recall"]
+    assert set(recall["near_image"].values()) == {0.5}
+    assert all(share < 0.7 for share in recall["near_text"].values())
+
+
+def test_recall_counts_what_the_thresholds_miss_too() -> None:
+    # A limit so strict that a copy made 10 % darker is no copy any more: the report says so.
+    rows, images = twelve()
+    strict = {"image": {"max_tone_difference": 8, "max_block_difference": 1}}
+    recall = audit(rows, images, duplicates=strict).report["search_recall"]["near_image"]
+    assert recall["10 % darker"] == 0.0
+
+
+def test_planted_copies_are_no_leaks_and_no_near_misses() -> None:
+    rows, images = twelve()
+    result = audit(rows, images)
+    assert result.report["cross_split_pairs"] == 0
+    assert set(result.nearest["item_id"]) | set(result.nearest["other_item_id"]) <= {
+        row["item_id"] for row in rows
+    }
+    assert result.nearest.filter(pl.col("split") == pl.col("other_split")).height == 0
+
+
+def test_planted_pictures_are_changed_copies_of_pictures_that_can_be_recognised() -> None:
+    thumbnails = np.concatenate([smooth(1, 5), np.full((3, 3072), 200, np.uint8)])
+    origins, copies, names = leakage.planted_pictures(thumbnails, 0)
+    assert sorted(set(origins.tolist())) == [0, 1, 2, 3, 4]
+    assert len(origins) == len(copies) == len(names) == 5 * 5
+    assert not any((copy == thumbnails[origin]).all() for origin, copy in zip(origins, copies, strict=True))
+
+
+def test_nearest_texts_are_the_near_misses() -> None:
+    # One word of twelve: under the limit, and the closest pair across splits.
+    rows = [
+        {"item_id": "a", "split": "train", "title": LONG},
+        {"item_id": "b", "split": "test", "title": LONG.replace("red", "blue")},
+        {"item_id": "c", "split": "test", "title": "something else altogether, and long enough"},
+    ]
+    result = audit(rows)
+    assert result.report["cross_split_pairs"] == 0
+    assert result.nearest.drop("similarity").rows() == [("text", "b", "test", "a", "train")]
+    assert 0.6 <= result.nearest["similarity"].item() < 0.85
+
+
+# -- the report ----------------------------------------------------------------------------
+
+
+def test_the_audit_does_not_depend_on_the_order_of_rows() -> None:
+    base = smooth(1, 3)
+    images = pictures(base, brighter(base, 8), repainted(base, 12))
+    rows = [
+        {
+            "item_id": f"{n:02}",
+            "split": ["train", "train", "test"][n % 3],
+            "image_sha256": f"p{n % 9}",
+            "title": f"{LONG} {n % 5}",
+            "group_keys": [f"k={n % 4}"],
+        }
+        for n in range(30)
+    ]
+    one, other = audit(rows, images), audit(rows[::-1], images.reverse())
+    assert one.report["cross_split_pairs"] > 0
+    assert one.report == other.report
+    assert one.crossing.equals(other.crossing)
+    assert one.nearest.equals(other.nearest)
+
+
+def test_what_is_not_there_is_not_claimed() -> None:
+    no_text = audit([{"item_id": name, "split": split} for name, split in (("a", "train"), ("b", "test"))])
+    assert no_text.report["cross_split_pairs"] == 0
+    assert no_text.report["search_recall"] == {}
+    assert "near_image" not in no_text.report["method"]
+    near_off = audit(*twelve(), duplicates={"image": {"near": False}, "text": {"near": False}})
+    assert near_off.report["search_recall"] == {}
