@@ -26,19 +26,23 @@ _SHARE_ALIKE: Final = {
     "CC-BY-SA-2.0": {"CC-BY-SA-2.0", "CC-BY-SA-2.5", "CC-BY-SA-3.0", "CC-BY-SA-4.0"},
     "CC-BY-SA-2.5": {"CC-BY-SA-2.5", "CC-BY-SA-3.0", "CC-BY-SA-4.0"},
     "CC-BY-SA-3.0": {"CC-BY-SA-3.0", "CC-BY-SA-4.0"},
-    "CC-BY-SA-4.0": {"CC-BY-SA-4.0", "GPL-3.0-only", "GPL-3.0-or-later"},
+    "CC-BY-SA-4.0": {"CC-BY-SA-4.0", "GPL-3.0-only", "LAL-1.3"},
     "ODbL-1.0": {"ODbL-1.0"},
+    "CC-BY-NC-SA-2.0": {"CC-BY-NC-SA-2.0", "CC-BY-NC-SA-2.5", "CC-BY-NC-SA-3.0", "CC-BY-NC-SA-4.0"},
+    "CC-BY-NC-SA-2.5": {"CC-BY-NC-SA-2.5", "CC-BY-NC-SA-3.0", "CC-BY-NC-SA-4.0"},
+    "CC-BY-NC-SA-3.0": {"CC-BY-NC-SA-3.0", "CC-BY-NC-SA-4.0"},
     "CC-BY-NC-SA-4.0": {"CC-BY-NC-SA-4.0"},
 }
-_NON_COMMERCIAL = frozenset({"CC-BY-NC-2.0", "CC-BY-NC-3.0", "CC-BY-NC-4.0"})
-_RESTRICTED_TARGETS = frozenset({"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0"})
+_NON_COMMERCIAL = frozenset({"CC-BY-NC-2.0", "CC-BY-NC-2.5", "CC-BY-NC-3.0", "CC-BY-NC-4.0"})
+_NON_COMMERCIAL_TARGETS = _NON_COMMERCIAL | {name for name in _SHARE_ALIKE if name.startswith("CC-BY-NC-")}
 
 
 def spdx_problem(licence: str) -> str | None:
     """What is wrong with an SPDX id, with the nearest ones; None where nothing is."""
     from license_expression import get_spdx_licensing
 
-    known = get_spdx_licensing().known_symbols
+    symbols = get_spdx_licensing().known_symbols
+    known = [name for name, symbol in symbols.items() if not symbol.is_exception]
     if licence in known or licence.startswith("LicenseRef-"):
         return None
     by_lower = {name.lower(): name for name in known}
@@ -68,7 +72,7 @@ def compatibility(item_licence: str, dataset_licence: str) -> tuple[bool, str]:
         allowed = ", ".join(sorted(_SHARE_ALIKE[item_licence]))
         return False, f"share-alike: the dataset's licence must be one of {allowed}"
     if item_licence in _NON_COMMERCIAL:
-        if dataset_licence in _RESTRICTED_TARGETS:
+        if dataset_licence in _NON_COMMERCIAL_TARGETS:
             return True, "non-commercial, as the dataset's licence is"
         return False, f"non-commercial, which {dataset_licence} is not"
     return False, "not in the table of licences that allow this; choose the same licence for the dataset"

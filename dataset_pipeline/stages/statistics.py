@@ -73,18 +73,26 @@ def label_report(items: pl.LazyFrame, removed: pl.LazyFrame, conflicts: pl.LazyF
 
     ``conflicts``: item_id, kept_item_id, column, value, kept_value of merged duplicates. Two labels on
     one picture or text cannot both be right, so their share among merged duplicates estimates label
-    noise without a model; the interval is Wilson's (1927), at 95 %.
+    noise without a model; the interval is Wilson's (1927), at 95 %. Only duplicates count that have a
+    label, as the item they duplicate has: ``with_both_labels``.
     """
-    merged = int(removed.filter(pl.col("reason") == "duplicate").select(pl.len()).collect().item())
-    wrong = conflicts.filter(pl.col("column") == "label").sort("item_id").collect()
-    low, high = wilson_interval(wrong.height, merged)
+    duplicates = removed.filter(pl.col("reason") == "duplicate").select("item_id", "kept_item_id")
+    differ = conflicts.filter(pl.col("column") == "label")
+    one_missing = differ.filter(pl.col("value").is_null() | pl.col("kept_value").is_null())
+    labelled = items.drop_nulls("label").select(kept_item_id="item_id")
+    comparable = duplicates.join(labelled, on="kept_item_id", how="semi").join(
+        one_missing, on="item_id", how="anti"
+    )
+    wrong = differ.drop_nulls(["value", "kept_value"]).sort("item_id").collect()
+    compared = _height(comparable)
     return {
         "by_source": _by_split(items, "label_source"),
         "contradictions": {
-            "merged_duplicates": merged,
+            "merged_duplicates": _height(duplicates),
+            "with_both_labels": compared,
             "with_another_label": wrong.height,
-            "share": _rounded(wrong.height / merged) if merged else None,
-            "interval": [low, high] if merged else None,
+            "share": _rounded(wrong.height / compared) if compared else None,
+            "interval": list(wilson_interval(wrong.height, compared)) if compared else None,
             "examples": wrong.select("item_id", "kept_item_id", "value", "kept_value")
             .head(_CONTRADICTIONS_SHOWN)
             .to_dicts(),
@@ -99,7 +107,9 @@ def wilson_interval(hits: int, trials: int, z: float = 1.959964) -> tuple[float,
     share, square = hits / trials, z * z
     centre = (share + square / (2 * trials)) / (1 + square / trials)
     half = z / (1 + square / trials) * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return _rounded(max(0.0, centre - half)), _rounded(min(1.0, centre + half))
+    low = 0.0 if hits == 0 else centre - half  # what rounding leaves of an exact 0 or 1 is no number
+    high = 1.0 if hits == trials else centre + half
+    return _rounded(low), _rounded(high)
 
 
 def balance(items: pl.LazyFrame, column: str) -> dict[str, Any]:
@@ -143,6 +153,10 @@ def class_balance_table(report: dict[str, Any]) -> pl.DataFrame:
 # -- parts ---------------------------------------------------------------------------------
 
 
+def _height(frame: pl.LazyFrame) -> int:
+    return int(frame.select(pl.len()).collect().item())
+
+
 def _counts(items: pl.LazyFrame, column: str) -> list[dict[str, Any]]:
     """[{value, items}], most frequent first; nulls are left out."""
     counted = items.select(pl.col(column).alias("value")).drop_nulls().group_by("value").len("items")
@@ -176,13 +190,26 @@ def _quantiles(values: pl.Series) -> dict[str, float] | None:
 
 
 def histogram(values: pl.Series, bins: int = HISTOGRAM_BINS) -> dict[str, list[float]] | None:
-    """Edges (bins + 1) and counts (bins) from the 0 to the 99 % quantile; the last bin takes the tail."""
-    numbers = values.drop_nulls().cast(pl.Float64).to_numpy()
-    if len(numbers) == 0:
+    """Edges and counts (one fewer) from the smallest value to the 99 % quantile; the last bin takes the tail.
+
+    Whole numbers get at most ``bins`` bins, each as wide as the same count of whole numbers: bins that
+    hold now two and now three of them would draw a comb.
+    """
+    values = values.drop_nulls()
+    if values.is_empty():
         return None
-    top = max(float(np.quantile(numbers, 0.99)), float(numbers.min()) + 1.0)
-    edges = np.linspace(float(numbers.min()), top, bins + 1)
-    counts, _edges = np.histogram(np.minimum(numbers, top), edges)
+    numbers = values.cast(pl.Float64).to_numpy()
+    low, top = float(numbers.min()), float(np.quantile(numbers, 0.99))
+    if values.dtype.is_integer():
+        steps = int(np.ceil(top) - low) + 1
+        width = -(-steps // bins)
+        edges = low + width * np.arange(-(-steps // width) + 1, dtype=np.float64)
+    else:
+        edges = np.linspace(low, top if top > low else low + 1.0, bins + 1)
+    counts = np.bincount(
+        np.minimum(np.searchsorted(edges, numbers, side="right") - 1, len(edges) - 2),
+        minlength=len(edges) - 1,
+    )
     return {"edges": [_rounded(edge) for edge in edges], "counts": counts.tolist()}
 
 
@@ -226,7 +253,6 @@ def _images(pictured: pl.LazyFrame) -> dict[str, Any]:
         "modes": _counts(frame.lazy(), "mode"),
         **{name: _quantiles(frame[name]) for name in measures},
         "brightness_histogram": histogram(frame["brightness"]),
-        "megapixels_histogram": histogram(frame["megapixels"] * 1e6),
     }
 
 
@@ -240,16 +266,9 @@ def _duplication(items: pl.LazyFrame, removed: pl.LazyFrame, text_names: Sequenc
         .select(groups=pl.len(), largest=pl.col("size").max(), alone=(pl.col("size") == 1).sum())
     )
     return {
-        "removed_as_duplicates": int(
-            removed.filter(pl.col("reason") == "duplicate").select(pl.len()).collect().item()
-        ),
-        "distinct_pictures": int(
-            items.select(pl.col("image_sha256").drop_nulls().n_unique()).collect().item()
-        ),
-        "distinct_texts": {
-            name: int(items.select(pl.col(name).drop_nulls().n_unique()).collect().item())
-            for name in text_names
-        },
+        "removed_as_duplicates": _height(removed.filter(pl.col("reason") == "duplicate")),
+        "distinct_pictures": _height(items.select("image_sha256").drop_nulls().unique()),
+        "distinct_texts": {name: _height(items.select(name).drop_nulls().unique()) for name in text_names},
         "duplicate_group_sizes": sizes.to_dicts(),
         "leak_groups": {name: value or 0 for name, value in leaks.collect().to_dicts()[0].items()},
     }
@@ -305,13 +324,14 @@ def _cramers_v(items: pl.LazyFrame, column: str) -> float | None:
 
 
 def _ks_distance(frame: pl.LazyFrame, column: str) -> float | None:
-    from scipy.stats import ks_2samp
-
+    """The largest distance between the two empirical distribution functions."""
     values = frame.select("split", column).drop_nulls().collect()
-    parts = [values.filter(pl.col("split") == name)[column].to_numpy() for name in ("train", "test")]
+    parts = [values.filter(pl.col("split") == name)[column].sort().to_numpy() for name in ("train", "test")]
     if min(len(part) for part in parts) == 0:
         return None
-    return _rounded(ks_2samp(*parts).statistic)
+    everywhere = np.concatenate(parts)
+    train, test = (np.searchsorted(part, everywhere, side="right") / len(part) for part in parts)
+    return _rounded(np.abs(train - test).max())
 
 
 def _rounded(value: Any) -> float:
