@@ -1,27 +1,34 @@
 """Figures of the reports, as SVG: vector, readable in print, in colours that colour-blind people tell apart.
 
 Belongs here: drawing numbers that a JSON report holds. Does not belong here: computing any. Equal
-reports give equal bytes.
+reports give equal bytes. Words stay text, which the reader's own fonts draw: no font that could be
+shipped has every script that a label may be written in.
 """
 
 import io
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Okabe and Ito (2008): distinguishable with every common kind of colour blindness.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _MOST_BARS = 25
-_TITLE_CHARS = 36
+_TITLE_CELLS = 36
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STYLE: Any = {
     "font.size": 9,
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same
+    # DejaVu Sans ships with matplotlib, so every machine measures the same; a reader without it sees another.
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.grid.axis": "x",
     "grid.alpha": 0.25,
     "svg.hashsalt": "dataset_pipeline",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "figure.constrained_layout.use": True,
     "text.parse_math": False,  # a label may hold a dollar sign
 }
@@ -41,7 +48,7 @@ def statistics_figures(report: Mapping[str, Any], splits: Sequence[str]) -> dict
     }
     for name, text in report["texts"].items():
         made[f"length_of_{name}.svg"] = _histogram(
-            text["chars_histogram"], f"characters in '{name}'", "items"
+            text["chars_histogram"], _title(f"characters in '{name}'"), "items"
         )
     return {name: figure for name, figure in made.items() if figure is not None}
 
@@ -76,12 +83,12 @@ def _stacked(rows: Sequence[Mapping[str, Any]], splits: Sequence[str], axis: str
             counts = [by_split.get(split, 0) for _name, by_split in shown]
             axes.barh(range(len(shown)), counts, left=left, color=colour, label=split, height=0.75)
             left = [a + b for a, b in zip(left, counts, strict=True)]
-        axes.set_yticks(range(len(shown)), [name for name, _splits in shown])
-        axes.invert_yaxis()
+        _names(axes, [name for name, _splits in shown])
         axes.set_xlabel(axis)
-        axes.legend(frameon=False, loc="lower right")
+        _whole_numbers(axes.xaxis)
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
 
-    return _svg(draw, height=0.24 * len(shown) + 0.9)
+    return _svg(draw, height=0.24 * len(shown) + 1.1)
 
 
 def _bars(rows: Sequence[tuple[str, int]], axis: str) -> bytes | None:
@@ -89,12 +96,12 @@ def _bars(rows: Sequence[tuple[str, int]], axis: str) -> bytes | None:
         return None
 
     def draw(axes: Any) -> None:
-        bars = axes.barh(
-            [name for name, _count in rows], [count for _name, count in rows], color=PALETTE[5], height=0.7
-        )
-        axes.bar_label(bars, [f"{count:,}" for _name, count in rows], padding=3)
-        axes.invert_yaxis()
+        counts = [count for _name, count in rows]
+        bars = axes.barh(range(len(rows)), counts, color=PALETTE[5], height=0.7)
+        axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3)
+        _names(axes, [name for name, _count in rows])
         axes.set_xlabel(axis)
+        _whole_numbers(axes.xaxis)
         axes.margins(x=0.12)
 
     return _svg(draw, height=0.26 * len(rows) + 0.9)
@@ -108,6 +115,7 @@ def _histogram(bins: Mapping[str, Sequence[float]] | None, axis: str, what: str)
         axes.stairs(bins["counts"], bins["edges"], fill=True, color=PALETTE[0])
         axes.set_xlabel(axis)
         axes.set_ylabel(what)
+        _whole_numbers(axes.yaxis)
 
     return _svg(draw, height=2.4)
 
@@ -137,22 +145,48 @@ def _intervals(rows: Sequence[Mapping[str, Any]]) -> bytes:
         row["model"] if row["inputs"] == "none" else f"{row['model']}, {row['task']}, {row['inputs']}"
         for row in ordered
     ]
+    names = [_title(name, 48) for name in names]
 
     def draw(axes: Any) -> None:
         for place, row in enumerate(ordered):
             axes.plot([row["top1_low"], row["top1_high"]], [place, place], color=PALETTE[0], linewidth=2)
             axes.plot(row["top1"], place, "o", color=PALETTE[0])
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
+        _names(axes, names)
         axes.set_xlim(0, 1)
-        axes.set_xlabel("top-1 accuracy on the test split, with 95 % interval")
+        axes.set_xlabel("top-1 accuracy: share of test items whose label was named")
 
     return _svg(draw, height=0.28 * len(ordered) + 0.9)
 
 
-def _title(value: str | None) -> str:
-    text = "(none)" if value is None else " ".join(str(value).split())
-    return text if len(text) <= _TITLE_CHARS else text[: _TITLE_CHARS - 1] + "…"
+def _names(axes: Any, names: Sequence[str]) -> None:
+    """Names of rows, first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+
+
+def _whole_numbers(axis: Any) -> None:
+    """Counts on an axis: no half items."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def _title(value: str | None, cells: int = _TITLE_CELLS) -> str:
+    """One line of at most ``cells`` columns (East Asian characters take two), fit for XML."""
+    text = "(none)" if value is None else " ".join(_NOT_XML.sub("\ufffd", str(value)).split())
+    return text if _cells(text) <= cells else _cut(text, cells - 1) + "…"
+
+
+def _cells(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _cut(text: str, cells: int) -> str:
+    text = text[:cells]
+    while _cells(text) > cells:
+        text = text[:-1]
+    return text
 
 
 def _svg(draw: Any, height: float) -> bytes:
@@ -162,10 +196,27 @@ def _svg(draw: Any, height: float) -> bytes:
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A label in a script that the font lacks shows boxes here; the report's table has the text.
+        # Measuring needs a font, drawing does not: the reader's font has the glyph.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         figure = Figure(figsize=(6.4, height))
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
+        _lay_out(figure, axes)
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
+
+
+def _lay_out(figure: Any, axes: Any) -> None:
+    """Place everything as if each name were as wide as its columns, then leave it there.
+
+    The measuring font lacks most scripts, and takes a missing glyph for narrower than it will be.
+    """
+    labels = axes.get_yticklabels()
+    names = [label.get_text() for label in labels]
+    for label, name in zip(labels, names, strict=True):
+        label.set_text("n" * _cells(name) if not name.isascii() else name)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for label, name in zip(labels, names, strict=True):
+        label.set_text(name)

@@ -9,6 +9,7 @@ why}], ``by_source`` [{source, licence, permission, evidence, items}], ``incompa
 """
 
 import difflib
+import functools
 from typing import Any, Final
 
 import polars as pl
@@ -39,15 +40,21 @@ _NON_COMMERCIAL_TARGETS = _NON_COMMERCIAL | {name for name in _SHARE_ALIKE if na
 
 def spdx_problem(licence: str) -> str | None:
     """What is wrong with an SPDX id, with the nearest ones; None where nothing is."""
+    known = _spdx_ids()
+    if licence in known or licence.startswith("LicenseRef-"):
+        return None
+    by_lower = {name.lower(): name for name in sorted(known)}
+    near = [by_lower[name] for name in difflib.get_close_matches(licence.lower(), by_lower, n=3, cutoff=0.5)]
+    return f"'{licence}' is no SPDX id" + (f"; nearest: {', '.join(near)}" if near else "")
+
+
+@functools.cache
+def _spdx_ids() -> frozenset[str]:
+    """Licences alone: an exception to a licence is none."""
     from license_expression import get_spdx_licensing
 
     symbols = get_spdx_licensing().known_symbols
-    known = [name for name, symbol in symbols.items() if not symbol.is_exception]
-    if licence in known or licence.startswith("LicenseRef-"):
-        return None
-    by_lower = {name.lower(): name for name in known}
-    near = [by_lower[name] for name in difflib.get_close_matches(licence.lower(), by_lower, n=3, cutoff=0.5)]
-    return f"'{licence}' is no SPDX id" + (f"; nearest: {', '.join(near)}" if near else "")
+    return frozenset(name for name, symbol in symbols.items() if not symbol.is_exception)
 
 
 def compatibility(item_licence: str, dataset_licence: str) -> tuple[bool, str]:

@@ -1,0 +1,149 @@
+"""Figures: equal bytes for equal numbers, and any label in any script without a warning."""
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+from dataset_pipeline.stages.figures import baseline_figures, statistics_figures
+
+SPLITS = ("train", "validation", "test")
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def values(*names: str | None, items: int = 6) -> list[dict[str, Any]]:
+    return [{"value": name, "items": items, "splits": {"train": items - 1, "test": 1}} for name in names]
+
+
+def statistics(**changes: Any) -> dict[str, Any]:
+    return {
+        "classes": values("boot", "hat"),
+        "languages": values("en"),
+        "removed": [{"stage": "clean", "reason": "image_blank", "items": 1234}],
+        "images": {"pictures": 3, "brightness_histogram": {"edges": [0.0, 1.0, 2.0], "counts": [1, 2]}},
+        "texts": {"title": {"chars_histogram": {"edges": [1.0, 3.0, 5.0], "counts": [4, 1]}}},
+        **changes,
+    }
+
+
+def board(model: str = "small-clip", **changes: Any) -> dict[str, Any]:
+    row = {
+        "model": model,
+        "task": "linear probe",
+        "inputs": "image",
+        "top1": 0.5,
+        "top1_low": 0.4,
+        "top1_high": 0.6,
+    }
+    similarity = {"edges": [0.0, 0.5, 1.0], "true": [1, 3], "shuffled": [3, 1], "auc": 0.75}
+    return {
+        "leaderboard": [{**row, "model": "majority", "inputs": "none", "top1": 0.3}, row],
+        "similarity": {model: similarity},
+        **changes,
+    }  # fmt: skip
+
+
+def drawn(classes: list[dict[str, Any]]) -> bytes:
+    """The figure of the classes, alone: drawing takes a while."""
+    report = statistics(classes=classes, languages=[], removed=[], images={"pictures": 0}, texts={})
+    return statistics_figures(report, SPLITS)["classes.svg"]
+
+
+def words(svg: bytes) -> list[str]:
+    """The texts of a figure; raises where it is no XML."""
+    return ["".join(text.itertext()) for text in ET.fromstring(svg.decode()).iter(f"{SVG}text")]
+
+
+def test_every_figure_of_a_full_report() -> None:
+    made = statistics_figures(statistics(), SPLITS)
+    assert sorted(made) == [
+        "brightness.svg", "classes.svg", "languages.svg", "length_of_title.svg", "removed.svg",
+    ]  # fmt: skip
+    assert {"boot", "hat", "train", "validation", "test", "items"} <= set(words(made["classes.svg"]))
+    assert {"image blank", "1,234"} <= set(words(made["removed.svg"]))
+    assert sorted(baseline_figures(board())) == ["leaderboard.svg", "similarity_small_clip.svg"]
+
+
+def test_equal_reports_give_equal_bytes() -> None:
+    assert statistics_figures(statistics(), SPLITS) == statistics_figures(statistics(), SPLITS)
+    assert baseline_figures(board()) == baseline_figures(board())
+
+
+def test_what_a_dataset_lacks_gives_no_figure() -> None:
+    bare = statistics(classes=[], languages=[], removed=[], images={"pictures": 0}, texts={})
+    assert statistics_figures(bare, SPLITS) == {}
+    without_words = {"title": {"chars_histogram": None}}
+    assert "length_of_title.svg" not in statistics_figures(statistics(texts=without_words), SPLITS)
+    assert baseline_figures({"leaderboard": [], "models": {}, "similarity": {}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("$x^2$ and $", "$x^2$ and $"),  # no formula
+        ("汉字", "汉字"),  # scripts that the measuring font lacks: no warning, and the text is there
+        ("日本語ラベル", "日本語ラベル"),
+        ("한국어 라벨", "한국어 라벨"),
+        ("برچسب فارسی", "برچسب فارسی"),
+        ("ملصق", "ملصق"),
+        ("हिन्दी", "हिन्दी"),
+        ("🧦 socks", "🧦 socks"),
+        ("<script>alert(1)</script> & co", "<script>alert(1)</script> & co"),
+        ("--><script>", "--><script>"),
+        ("a\0b\x1bc\ufffe", "a\ufffdb\ufffdc\ufffd"),  # what XML cannot hold
+        ("two\nlines\tand more", "two lines and more"),
+        ("x" * 500, "x" * 35 + "…"),
+        ("漢" * 500, "漢" * 17 + "…"),  # East Asian characters take two columns
+        ("", ""),
+        ("\\frac{1}{2}_%#", "\\frac{1}{2}_%#"),
+        (None, "(none)"),
+    ],
+)
+def test_odd_labels_are_shown_as_text(label: str | None, shown: str) -> None:
+    svg = drawn(values(label, "hat"))
+    assert "hat" in words(svg)
+    if shown:
+        assert shown in words(svg)
+    assert b"<script" not in svg
+
+
+def test_odd_model_names_are_shown_as_text() -> None:
+    made = baseline_figures(board(model="ViT-B-32/模型 <b> $1"))
+    assert sorted(made) == ["leaderboard.svg", "similarity_ViT_B_32_模型__b___1.svg"]
+    assert "ViT-B-32/模型 <b> $1, linear probe, image" in words(made["leaderboard.svg"])
+
+
+def test_values_beyond_the_first_ones_share_a_bar() -> None:
+    many = values(*(f"class {number:02}" for number in range(40)))
+    shown = words(drawn(many))
+    assert "class 24" in shown
+    assert "class 25" not in shown
+    assert "15 others" in shown
+
+
+def test_a_wide_name_gets_the_room_it_takes() -> None:
+    def left(label: str) -> float:
+        """Where names end: all to the left of it is theirs."""
+        svg = drawn(values(label)).decode()
+        found = [text for text in ET.fromstring(svg).iter(f"{SVG}text") if text.text == label]
+        return float(found[0].attrib["x"])
+
+    # 15 wide characters of 9 points each need 135.
+    assert left("漢" * 15) > 135
+    assert left("漢" * 15) > left("漢") + 100
+
+
+def test_counts_have_whole_numbers_on_their_axis() -> None:
+    shown = words(drawn(values("hat", items=3)))
+    ticks = [int(word) for word in shown if word.isdigit()]
+    assert ticks == sorted(set(ticks))
+    assert ticks[:2] == [0, 1]
+    assert "2.5" not in " ".join(shown)
+
+
+def test_figures_refer_to_nothing_outside() -> None:
+    for svg in [*statistics_figures(statistics(), SPLITS).values(), *baseline_figures(board()).values()]:
+        for element in ET.fromstring(svg.decode()).iter():
+            for name, value in element.attrib.items():
+                if name.endswith(("href", "src")):
+                    assert value.startswith("#")
