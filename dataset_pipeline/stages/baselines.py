@@ -43,7 +43,8 @@ class Embeddings:
 
     ``image`` and ``text``: (distinct, dimensions) float32 of length 1; ``image_row`` and
     ``text_row``: (items,) rows of them, -1 where an item has none; ``label``: (labels, dimensions),
-    the mean embedding of each label's prompts, of length 1.
+    the mean embedding of each label's prompts, of length 1. ``has_seen_labels``: the model was trained
+    on prompts of the labels, so that comparing with them is no zero-shot classification.
     """
 
     description: str
@@ -52,6 +53,7 @@ class Embeddings:
     text: Floats
     text_row: Ints
     label: Floats
+    has_seen_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,15 @@ def training_captions(items: pl.DataFrame, prompts: Sequence[str]) -> pl.DataFra
     )
 
 
+def captions_show_labels(items: pl.DataFrame) -> bool:
+    """Whether :func:`training_captions` holds prompts of labels: a picture of the training split has no text."""
+    train = items.filter(pl.col("split") == "train", pl.col("image_sha256").is_not_null())
+    pictures = train.group_by("image_sha256").agg(
+        pl.col("text").is_not_null().any(), pl.col("label").is_not_null().any()
+    )
+    return not pictures.filter(~pl.col("text") & pl.col("label")).is_empty()
+
+
 def embeddings(
     items: pl.DataFrame,
     images: pl.DataFrame,
@@ -138,6 +149,7 @@ def embeddings(
     prompts: Sequence[str],
     labels: int,
     description: str,
+    has_seen_labels: bool = False,
 ) -> Embeddings:
     """Cached embeddings as arrays.
 
@@ -145,8 +157,7 @@ def embeddings(
     in the order of :func:`label_prompts`.
     """
     image, text = _matrix(images["embedding"]), _matrix(texts["embedding"])
-    place = {value: row for row, value in enumerate(texts["text"])}
-    prompt_rows = np.array([place[prompt] for prompt in prompts], dtype=np.int64)
+    prompt_rows = _rows_of(pl.Series(prompts, dtype=pl.String), texts["text"])
     return Embeddings(
         description=description,
         image=image,
@@ -154,6 +165,7 @@ def embeddings(
         text=text,
         text_row=_rows_of(items["text"], texts["text"]),
         label=mean_of_prompts(text[prompt_rows], labels) if labels else np.zeros((0, 0), np.float32),
+        has_seen_labels=has_seen_labels,
     )
 
 
@@ -184,6 +196,7 @@ def evaluate(
     """
     problem = _problem(items)
     groups = _codes(items["leak_group"])
+    tested = np.flatnonzero(items["split"].to_numpy() == "test")  # with or without a label
     rows: list[dict[str, Any]] = []
     predictions: dict[str, pl.DataFrame] = {}
     details: dict[str, Any] = {}
@@ -207,13 +220,15 @@ def evaluate(
         for name, scores in _trivial(problem, seed).items():
             add(name, "classification", "none", scores, problem.test, {})
         for model, vectors in embeddings.items():
-            for inputs, features, has in _inputs(vectors):
+            prompted = "prompts of labels" if vectors.has_seen_labels else "zero-shot"
+            for inputs, has in _inputs(vectors):
                 test = problem.test[has[problem.test]]
                 if len(test) == 0:
                     continue
-                add(model, "zero-shot", inputs, _zero_shot(vectors, inputs, test), test, {})
-                scores, chosen = _linear_probe(problem, features, has, test, seed)
-                add(model, "linear probe", inputs, scores, test, {"regularisation_c": chosen})
+                add(model, prompted, inputs, _zero_shot(vectors, inputs, test), test, {})
+                probed = _linear_probe(problem, vectors, inputs, has, test, seed)
+                if probed is not None:
+                    add(model, "linear probe", inputs, probed[0], test, {"regularisation_c": probed[1]})
     leaderboard = pl.DataFrame(rows, schema=LEADERBOARD)
     return Results(
         report={
@@ -223,7 +238,7 @@ def evaluate(
             "similarity": {
                 name: similarity
                 for name, vectors in embeddings.items()
-                if (similarity := true_against_shuffled(vectors, problem.test, groups, seed)) is not None
+                if (similarity := true_against_shuffled(vectors, tested, groups, seed)) is not None
             },
             "labels": len(problem.labels),
             "interval": f"95 % percentile bootstrap over leak groups, {settings.bootstrap_samples} samples",
@@ -333,20 +348,21 @@ def _trivial(problem: _Problem, seed: int) -> dict[str, Floats]:
     }
 
 
-def _inputs(vectors: Embeddings) -> list[tuple[str, Floats, NDArray[np.bool_]]]:
-    """What a model can look at: (name, features of the items, which items have it)."""
+def _inputs(vectors: Embeddings) -> list[tuple[str, NDArray[np.bool_]]]:
+    """What a model can look at: (name, which items have it)."""
     has_image, has_text = vectors.image_row >= 0, vectors.text_row >= 0
     found = [("image", has_image), ("text", has_text), ("image+text", has_image & has_text)]
-    return [(name, _features(vectors, name), has) for name, has in found if has.any()]
+    return [(name, has) for name, has in found if has.any()]
 
 
-def _features(vectors: Embeddings, inputs: str) -> Floats:
-    """(items, dimensions); rows of items without the input are meaningless and never used."""
-    image = vectors.image[np.maximum(vectors.image_row, 0)] if "image" in inputs else None
-    text = vectors.text[np.maximum(vectors.text_row, 0)] if "text" in inputs else None
-    if image is None:
-        return text if text is not None else np.zeros((0, 0), np.float32)
-    return image if text is None else np.hstack([image, text])
+def _features(vectors: Embeddings, inputs: str, rows: Ints) -> Floats:
+    """(rows, dimensions) of items that have the input."""
+    parts = []
+    if "image" in inputs:
+        parts.append(vectors.image[vectors.image_row[rows]])
+    if "text" in inputs:
+        parts.append(vectors.text[vectors.text_row[rows]])
+    return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 def _zero_shot(vectors: Embeddings, inputs: str, test: Ints) -> Floats:
@@ -360,12 +376,13 @@ def _zero_shot(vectors: Embeddings, inputs: str, test: Ints) -> Floats:
 
 
 def _linear_probe(
-    problem: _Problem, features: Floats, has: NDArray[np.bool_], test: Ints, seed: int
-) -> tuple[Floats, float]:
+    problem: _Problem, vectors: Embeddings, inputs: str, has: NDArray[np.bool_], test: Ints, seed: int
+) -> tuple[Floats, float | None] | None:
     """Scores of multinomial logistic regression on standardised features, and the chosen C.
 
     C is chosen by accuracy on the validation split (without one, the middle candidate is used);
-    the final model is the one fitted on the training split with that C.
+    the final model is the one fitted on the training split with that C. None where no item of the
+    training split has the input; with one label alone in it there is nothing to fit, and no C.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -373,41 +390,46 @@ def _linear_probe(
 
     train = problem.train[has[problem.train]]
     validation = problem.validation[has[problem.validation]]
-    # Items that share picture and label are one example with a weight: the same optimum, sooner.
-    rows, weights = _distinct(features[train], problem.target[train])
-    x, y = features[train][rows], problem.target[train][rows]
+    if len(train) == 0:
+        return None
+    rows, weights = _distinct(vectors, inputs, train, problem.target)
+    x, y = _features(vectors, inputs, rows), problem.target[rows]
+    scores = np.full((len(test), len(problem.labels)), -np.inf, np.float32)
     if len(np.unique(y)) < 2:
-        scores = np.zeros((len(test), len(problem.labels)), np.float32)
-        scores[:, y[0] if len(y) else 0] = 1.0
-        return scores, _REGULARISATION[1]
+        scores[:, y[0]] = 0.0
+        return scores, None
+    x_validation = _features(vectors, inputs, validation)
     best: tuple[float, float, Any] | None = None
-    for strength in _REGULARISATION if len(validation) else _REGULARISATION[1:2]:
+    for strength in _REGULARISATION if len(validation) else (_REGULARISATION[len(_REGULARISATION) // 2],):
         probe = make_pipeline(
             StandardScaler(), LogisticRegression(C=strength, max_iter=300, tol=1e-3, random_state=seed)
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # 300 steps are part of the method, converged or not
             probe.fit(x, y, standardscaler__sample_weight=weights, logisticregression__sample_weight=weights)
-        accuracy = (
-            float((probe.predict(features[validation]) == problem.target[validation]).mean())
-            if len(validation)
-            else 0.0
-        )
-        if best is None or accuracy > best[0]:
-            best = (accuracy, strength, probe)
+        hits = probe.predict(x_validation) == problem.target[validation] if len(validation) else np.zeros(1)
+        if best is None or hits.mean() > best[0]:
+            best = (float(hits.mean()), strength, probe)
     assert best is not None
-    scores = np.full((len(test), len(problem.labels)), -np.inf, np.float32)
-    scores[:, best[2].classes_] = best[2].predict_log_proba(features[test])
+    scores[:, best[2].classes_] = best[2].predict_log_proba(_features(vectors, inputs, test))
     return scores, best[1]
 
 
-def _distinct(features: Floats, target: Ints) -> tuple[Ints, NDArray[np.float64]]:
-    """First row of each distinct (features, target), and how many rows are like it."""
-    keyed = np.ascontiguousarray(np.hstack([features, target[:, None].astype(np.float32)]))
-    view = keyed.view(np.dtype((np.void, keyed.dtype.itemsize * keyed.shape[1]))).ravel()
-    _values, rows, counts = np.unique(view, return_index=True, return_counts=True)
-    order = np.argsort(rows)
-    return rows[order], counts[order].astype(np.float64)
+def _distinct(
+    vectors: Embeddings, inputs: str, items: Ints, target: Ints
+) -> tuple[Ints, NDArray[np.float64]]:
+    """First item of each distinct (picture, text, label) that the inputs show, and how many are like it.
+
+    Items that share all of them are one example with a weight: the same optimum, sooner.
+    """
+    shown = [target[items]]
+    if "image" in inputs:
+        shown.append(vectors.image_row[items])
+    if "text" in inputs:
+        shown.append(vectors.text_row[items])
+    _values, first, counts = np.unique(np.stack(shown), axis=1, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return items[first[order]], counts[order].astype(np.float64)
 
 
 def _predictions(items: pl.DataFrame, problem: _Problem, scores: Floats, test: Ints) -> pl.DataFrame:
