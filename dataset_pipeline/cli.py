@@ -5,13 +5,14 @@ world failed; 130 interrupted.
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 import click
 
 from dataset_pipeline import __version__
-from dataset_pipeline.errors import DatasetPipelineError
+from dataset_pipeline.errors import DatasetPipelineError, OutsideWorldError
 
 _INTERRUPTED = 130
 
@@ -32,12 +33,14 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds us leaving already
         _fail("interrupted; what is finished is kept: run the same command again to continue", _INTERRUPTED)
     except DatasetPipelineError as error:
         _print_failed_gates(error)
         _fail(str(error), error.exit_status)
-    except BrokenPipeError:
-        sys.exit(0)  # the reader of our output had enough
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}", OutsideWorldError.exit_status)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -97,17 +100,26 @@ def check(config: Path) -> None:
     click.secho("ok: ready to build", fg="green")
 
 
+def _known_engine(_context: click.Context, _option: click.Parameter, engine: str) -> str:
+    if engine != "local":
+        raise click.BadParameter(
+            f"found '{engine}', expected 'local' (processes of this machine), the only engine of this version"
+            + ("; a Ray cluster cannot be used yet" if engine == "ray" else "")
+        )
+    return engine
+
+
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @_storage
 @click.option("--to", help="Stop after this asset, such as train_test_split.")
 @click.option(
     "--engine",
-    type=click.Choice(["local"]),
     default="local",
     show_default=True,
-    expose_value=False,
-    help="Where per-item work runs: processes of this machine.",
+    callback=_known_engine,
+    expose_value=False,  # there is one engine to choose
+    help="Where per-item work runs. 'local': processes of this machine; there is no other yet.",
 )
 def build(config: Path, storage: str, to: str | None) -> None:
     """Build the release: the same assets and gates as in the UI, without a web server."""
@@ -191,3 +203,7 @@ def schema(output: Path | None) -> None:
     else:
         output.write_text(text, encoding="utf-8")
         click.echo(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    main()

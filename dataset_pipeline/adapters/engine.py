@@ -66,9 +66,12 @@ class LocalEngine:
                 future.cancel()
 
     def close(self) -> None:
-        """End the workers; the next ``map`` starts new ones."""
+        """End the workers, and whatever they are at; the next ``map`` starts new ones."""
         if self._pool is not None:
+            workers = [*(self._pool._processes or {}).values()]  # public only from Python 3.14 on
             self._pool.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                worker.terminate()
             self._pool = None
 
     def _workers(self) -> ProcessPoolExecutor:

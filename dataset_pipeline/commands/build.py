@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
 
@@ -18,6 +19,7 @@ from dataset_pipeline.errors import ConfigError, DatasetPipelineError, GateError
 DAGSTER_YAML = """\
 # History of builds: the command line and `dataset-pipeline dev` share it.
 telemetry: {{enabled: false}}
+nux: {{enabled: false}}
 storage: {{sqlite: {{base_dir: {home}/history}}}}
 local_artifact_storage:
   module: dagster._core.storage.root
@@ -49,6 +51,15 @@ class BuildResult:
     """The release folder, or None where the build stopped earlier on request."""
     store: Store
     warnings: tuple[str, ...]
+
+
+_NO_CAPTURE: Final = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+"""What a build prints goes straight to its terminal or log, not through a file and a second process."""
 
 
 class FailedGatesError(GateError):
@@ -109,6 +120,8 @@ def build(
             result = definitions.resolve_job_def("build").execute_in_process(
                 instance=instance, raise_on_error=False
             )
+    except dg.DagsterExecutionInterruptedError:  # Ctrl-C between two steps
+        raise KeyboardInterrupt from None
     finally:
         engine.close()
     _raise_failures(result)
@@ -123,9 +136,28 @@ def build(
 
 @contextmanager
 def _instance(storage: str | Path) -> Iterator[dg.DagsterInstance]:
+    from dagster._core.instance.ref import InstanceRef
+
     home = dagster_home(storage)
-    with explained_os_errors(home), dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
+    with explained_os_errors(home), _explained_history_errors(home):
+        reference = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
+        with dg.DagsterInstance.from_ref(reference) as instance:
+            yield instance
+
+
+@contextmanager
+def _explained_history_errors(home: Path) -> Iterator[None]:
+    """Turn what the database of builds says, of a full disk for one, into one clear line."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        raise OutsideWorldError(
+            f"the history of builds in {home} cannot be used: {error.orig}",
+            hint=f"Check free space and permissions of {home}, then run the same command again; if it is broken, "
+            "move it away: it holds no data",
+        ) from error
 
 
 def _raise_failures(result: dg.ExecuteInProcessResult) -> None:
@@ -154,5 +186,7 @@ def _raise_failures(result: dg.ExecuteInProcessResult) -> None:
             status = failure.metadata["exit_status"].value
             raise errors.get(int(str(status)), DatasetPipelineError)(failure.description or "")
         error = event.step_failure_data.error
+        if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            raise KeyboardInterrupt  # Ctrl-C inside a step
         raise RuntimeError(f"{event.step_key} broke; this is a fault of the pipeline:\n{error}")
     raise KeyboardInterrupt  # a run that neither succeeded nor failed was interrupted
