@@ -408,6 +408,8 @@ def _embed(work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame) 
     """A model's embeddings of everything the baselines need, from the cache where they are there."""
     config = work.config
     identity, encoder, description = _encoder(work, model, items, pictures)
+    if encoder is None:
+        return baselines.no_embeddings(items, description)
     version = settings_version(code_version(clip), identity)
     images = work.cache.results(
         "image_embeddings", version, pictures.lazy(), ["sha256"],
@@ -427,13 +429,17 @@ def _embed(work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame) 
         functools.partial(clip.embed_text_rows, encoder=encoder), InlineEngine(),
         progress=work.progress(f"{model.name}: texts embedded"),
     ).sort("text").collect()  # fmt: skip
-    return baselines.embeddings(items, images, embedded, prompts, len(labels), description)
+    has_seen_labels = model.train is not None and baselines.captions_show_labels(items)
+    return baselines.embeddings(items, images, embedded, prompts, len(labels), description, has_seen_labels)
 
 
 def _encoder(
     work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame
-) -> tuple[str, Callable[[], clip.Encoder], str]:
-    """(identity, how to get the encoder, what to say of it): loaded or trained only when it is needed."""
+) -> tuple[str, Callable[[], clip.Encoder] | None, str]:
+    """(identity, how to get the encoder, what to say of it): loaded or trained only when it is needed.
+
+    No encoder where there is nothing to train it on.
+    """
     config = work.config
     if model.train is None:
         identity = clip.model_identity(model, work.dataset.base)
@@ -445,6 +451,8 @@ def _encoder(
         )
     captions = baselines.training_captions(items, config.baselines.prompts)
     known = captions.join(pictures, on="sha256").sort("sha256")
+    if known.is_empty():
+        return "", None, "not trained: no picture of the training split has a text or a label"
     identity = clip.training_identity(
         model, known["sha256"].to_list(), known["captions"].to_list(), config.seed
     )

@@ -169,6 +169,12 @@ def embeddings(
     )
 
 
+def no_embeddings(items: pl.DataFrame, description: str) -> Embeddings:
+    """Of a model that cannot see anything of this dataset."""
+    nothing, nowhere = np.zeros((0, 0), np.float32), np.full(items.height, -1, np.int64)
+    return Embeddings(description, nothing, nowhere, nothing, nowhere, nothing)
+
+
 def _matrix(vectors: pl.Series) -> Floats:
     if vectors.is_empty():
         return np.zeros((0, 0), np.float32)

@@ -508,3 +508,11 @@ def test_embeddings_of_items_without_pictures_or_labels() -> None:
     results = evaluate(items([{"text": "a"}]), {"m": found}, SETTINGS, 0)
     assert results.report["leaderboard"] == []
     assert results.report["models"] == {"m": "a model"}
+
+
+def test_a_model_that_sees_nothing_is_named_and_has_no_numbers() -> None:
+    rows, _found = separable()
+    results = evaluate(rows, {"m": stage.no_embeddings(rows, "not trained")}, SETTINGS, 0)
+    assert {model for model, _task, _inputs in board(results)} == {"random", "majority"}
+    assert results.report["models"] == {"m": "not trained"}
+    assert results.report["similarity"] == {}
