@@ -129,7 +129,8 @@ def _pixel_facts(image: Image.Image, facts: dict[str, Any]) -> dict[str, Any]:
     # Whole-number reduction first: the hashes and the thumbnail need no more, and cost a tenth.
     factor = max(1, min(rgb.size) // (4 * THUMBNAIL_SIDE_PX))
     small = grey.reduce(factor)
-    thumbnail = rgb.reduce(factor).resize((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.BOX)
+    # A box filter takes whole pixels only, so that of a small picture's copies in other sizes none looks like it.
+    thumbnail = rgb.reduce(factor).resize((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.LANCZOS)
     return {
         "pixel_hash": pixel_hash,
         "phash": _bits(imagehash.phash(small).hash),

@@ -92,7 +92,7 @@ class PictureMatch(NamedTuple):
     """Difference of the means plus difference of the standard deviations; grey levels of 255."""
 
 
-TONED_SHARE = 1 / 3
+TONED_SHARE = 2 / 3
 """A change of tone explains away much, so what it leaves may be so much less than ``max_block_difference``."""
 
 

@@ -94,8 +94,8 @@ def test_pictures_of_one_colour_are_never_near_another() -> None:
     [
         (0.98, 16.0, 16.0, 64.0, True),  # every limit is inside
         (0.9799, 0.0, 0.0, 0.0, False),
-        (1.0, 16.1, 5.4, 0.0, False),  # a third of 16 is 5.33
-        (1.0, 90.0, 5.3, 0.0, True),  # lighter all over, the same once that is undone
+        (1.0, 16.1, 10.7, 0.0, False),  # two thirds of 16 are 10.67
+        (1.0, 90.0, 10.6, 0.0, True),  # lighter all over, the same once that is undone
         (1.0, 0.0, 0.0, 64.1, False),  # a night picture and a day picture
     ],
 )
@@ -163,6 +163,7 @@ def test_copies_of_a_file_count_as_one(seed: int) -> None:
     copies = {
         "re-encoded": encoded(original, "JPEG", quality=60),
         "resized": original.resize((120, 90), Image.Resampling.LANCZOS),
+        "much smaller": original.resize((50, 38), Image.Resampling.LANCZOS),
         "enlarged": original.resize((400, 300), Image.Resampling.BICUBIC),
         "slightly brighter": ImageEnhance.Brightness(original).enhance(1.1),
         "less contrast": ImageEnhance.Contrast(original).enhance(0.85),
@@ -196,6 +197,13 @@ def test_drawings_that_differ_in_one_small_place_are_different() -> None:
     assert not counts_as_one(face(80), face(80, right_eye="gold"))
     assert not counts_as_one(face(80), face(92))
     assert counts_as_one(face(80), encoded(face(80), "JPEG", quality=80))
+
+
+@pytest.mark.parametrize("side", [40, 48, 72, 100, 160, 257])
+def test_a_small_drawing_in_another_size_is_the_same(side: int) -> None:
+    # Sizes that are no multiple of the thumbnail's: edges must not jump from pixel to pixel.
+    drawing = face(80).resize((64, 64), Image.Resampling.LANCZOS)
+    assert counts_as_one(drawing, drawing.resize((side, side), Image.Resampling.LANCZOS))
 
 
 @needs_clothing
