@@ -6,6 +6,7 @@ judgement itself.
 """
 
 import functools
+from dataclasses import replace
 
 import polars as pl
 
@@ -77,8 +78,10 @@ def train_test_split(config: DatasetConfig) -> Gates:
             "no_leak",
             "No group key, picture, text or near-duplicate is in two splits, by a search of its own.",
             "critical",
-            lambda audit: gates.no_leak(audit.snapshot.json("leakage")),
-            "Look at nearest_pairs; with split.method 'published' the published split itself leaks: "
+            lambda audit: gates.no_leak(
+                audit.snapshot.json("leakage"), audit.snapshot.table("crossing_pairs")
+            ),
+            "Look at crossing_pairs; with split.method 'published' the published split itself leaks: "
             "use 'stratified', or remove the pairs.",
         ),
         Gate(
@@ -175,16 +178,24 @@ def _pictures_decode(audit: Audit, *, minimum: float) -> Outcome:
     whole, part = table.select(pl.len(), pl.col("problem").is_null().sum().alias("part")).collect().row(0)
     if whole == 0:
         return Outcome(True, "the sources name no images", {"part": 0, "whole": 0})
-    return gates.share_at_least(int(part), int(whole), minimum, "listed images decode")
+    outcome = gates.share_at_least(int(part), int(whole), minimum, "listed images decode")
+    if outcome.is_passed:
+        return outcome
+    broken = table.filter(pl.col("problem").is_not_null()).select("image_ref", "problem")
+    return replace(outcome, examples=broken.head(gates.EXAMPLE_ROWS).collect())
 
 
 def _release_verified(audit: Audit) -> Outcome:
     from dataset_pipeline.verification import verify
 
     result = verify(audit.snapshot.folder)
-    faults = [str(finding) for finding in result.findings]
+    numbers = {"faults": len(result.findings), **result.facts}
+    if result.is_good:
+        return Outcome(True, "the release holds what it says", numbers)
+    first = result.findings[: gates.EXAMPLE_ROWS]
     return Outcome(
-        not faults,
-        "the release holds what it says" if not faults else f"{len(faults)} faults: " + "; ".join(faults[:3]),
-        {"faults": len(faults)},
+        False,
+        f"{len(result.findings)} faults: " + "; ".join(map(str, first)),
+        numbers,
+        pl.DataFrame({"check": [f.check for f in first], "path": [f.path for f in first]}),
     )

@@ -64,8 +64,9 @@ def _judge(audit: Audit, *, expectation_type: str, kwargs: dict[str, Any], table
     if absent := sorted(set(columns) - set(names)):
         return Outcome(False, f"expected columns {absent} in table '{table}', found {names}")
     ids = [name for name in names if name in {"item_id", "image_ref"}][:1]
-    data = frame.select(*dict.fromkeys([*ids, *columns])).collect()
-    result = _validate(data, expectation_type, kwargs, ids)
+    origin = [name for name in names if name == "source"]
+    data = frame.select(*dict.fromkeys([*ids, *origin, *columns])).collect()
+    result = _validate(data, expectation_type, kwargs)
     numbers = {
         key: result["result"][key]
         for key in ("element_count", "unexpected_count", "missing_count", "observed_value")
@@ -79,7 +80,7 @@ def _judge(audit: Audit, *, expectation_type: str, kwargs: dict[str, Any], table
         is_passed,
         _summary(expectation_type, kwargs, result["result"], is_passed),
         numbers,
-        None if is_passed else _examples(data, result["result"], ids),
+        None if is_passed else _examples(data, result["result"]),
     )
 
 
@@ -98,15 +99,12 @@ def _batch_definition() -> Any:
     )
 
 
-def _validate(
-    data: pl.DataFrame, expectation_type: str, kwargs: dict[str, Any], ids: list[str]
-) -> dict[str, Any]:
+def _validate(data: pl.DataFrame, expectation_type: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     batch = _batch_definition().get_batch({"dataframe": data.to_pandas()})
     from great_expectations.expectations.registry import get_expectation_impl
 
     expectation = get_expectation_impl(expectation_type)(**kwargs)
-    result_format = {"result_format": "COMPLETE", "unexpected_index_column_names": ids} if ids else "SUMMARY"
-    validated: dict[str, Any] = batch.validate(expectation, result_format=result_format).to_json_dict()
+    validated: dict[str, Any] = batch.validate(expectation, result_format="COMPLETE").to_json_dict()
     return validated
 
 
@@ -118,21 +116,17 @@ def _exception(result: dict[str, Any]) -> str | None:
 
 
 def _summary(expectation_type: str, kwargs: dict[str, Any], result: dict[str, Any], is_passed: bool) -> str:
-    column = kwargs.get("column")
-    subject = f"{column}: " if column else ""
-    rule = expectation_type.removeprefix("expect_").removeprefix("column_values_").replace("_", " ")
+    rule = expectation_type.removeprefix("expect_").replace("column_values_", "").replace("_", " ")
+    expected = f"{kwargs['column']} expected {rule}" if "column" in kwargs else f"expected {rule}"
     if "unexpected_count" in result:
-        found = f"{result['unexpected_count']:,} of {result['element_count']:,} rows do not meet it"
+        found = f"{result['unexpected_count']:,} of {result['element_count']:,} rows fail"
         allowed = f", at most {1 - kwargs['mostly']:.0%} may" if "mostly" in kwargs else ""
-        return f"{subject}{rule}: {found}{allowed}"
-    return f"{subject}{rule}: found {result.get('observed_value')}" + (
-        "" if is_passed else f", expected {kwargs}"
-    )
+        return f"{expected}: {found}{allowed}"
+    limits = ", ".join(f"{name} {value}" for name, value in kwargs.items())
+    return f"{expected}: found {result.get('observed_value')}" + ("" if is_passed else f", {limits} expected")
 
 
-def _examples(data: pl.DataFrame, result: dict[str, Any], ids: list[str]) -> pl.DataFrame | None:
+def _examples(data: pl.DataFrame, result: dict[str, Any]) -> pl.DataFrame | None:
+    """The first rows that do not meet the expectation; none where it is about the table as a whole."""
     rows = result.get("unexpected_index_list") or []
-    if not ids or not rows or not isinstance(rows[0], dict):
-        return None
-    wanted = [row[ids[0]] for row in rows[:EXAMPLE_ROWS]]
-    return redacted(data.filter(pl.col(ids[0]).is_in(wanted)), _PUBLIC_COLUMNS)
+    return redacted(data[rows[:EXAMPLE_ROWS]], _PUBLIC_COLUMNS) if rows else None

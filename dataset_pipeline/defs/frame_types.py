@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from dataset_pipeline.defs.stage import Audit, Gate
-from dataset_pipeline.stages.gates import Outcome
+from dataset_pipeline.stages.gates import EXAMPLE_ROWS, Outcome
 
 _SHARE = {"min_value": 0, "max_value": 1}
 
@@ -81,10 +81,8 @@ def _judge(audit: Audit, *, table: str, type_name: str) -> Outcome:
 def judge_frame(frame: pl.DataFrame, type_name: str) -> Outcome:
     """Whether a table meets the dagster-pandas type of that name."""
     verdict = frame_types()[type_name].type_check(None, frame.to_pandas())
-    return Outcome(
-        bool(verdict.success),
-        f"{frame.height:,} rows of the expected shape"
-        if verdict.success
-        else str(verdict.description).split("\n")[0],
-        {"rows": frame.height},
-    )
+    numbers = {"rows": frame.height}
+    if verdict.success:
+        return Outcome(True, f"{frame.height:,} rows of the expected shape", numbers)
+    fault = str(verdict.description).split("The offending")[0].strip()
+    return Outcome(False, fault, numbers, frame.head(EXAMPLE_ROWS))

@@ -35,28 +35,31 @@ def of_snapshot(snapshot: Snapshot, main_table: str | None, *, is_private: bool)
         shown["dagster/row_count"] = int(table.select(pl.len()).collect().item())
         shown["dagster/column_schema"] = dg.TableSchema(
             [
-                dg.TableColumn(name, str(dtype), description=COLUMN_MEANINGS.get(name, "text"))
+                dg.TableColumn(name, str(dtype), description=COLUMN_MEANINGS.get(name))
                 for name, dtype in schema.items()
             ]
         )
         if not is_private:
             shown["sample"] = markdown_table(table.head(_SAMPLE_ROWS).collect())
         if "thumbnail" in schema:
-            shown["pictures"] = contact_sheet(
-                table.filter(pl.col("thumbnail").is_not_null())
-                .gather_every(97)  # every so many, so that the sheet is not one folder's first files
-                .head(_SHEET_PICTURES)
-                .collect()["thumbnail"]
-                .to_list()
-            )
-    if (snapshot.folder / "removed.parquet").exists():
-        removed = snapshot.table("removed").group_by("reason").len("rows").sort("rows", "reason").collect()
-        shown["removed_rows"] = int(removed["rows"].sum())
-        if removed.height:
-            shown["removed_by_reason"] = markdown_table(removed.reverse())
+            shown["pictures"] = _some_pictures(table)
+    for place in ("removed", "metadata/removed"):
+        if (snapshot.folder / f"{place}.parquet").exists():
+            removed = snapshot.table(place).group_by("reason").len("rows").sort("rows", "reason").collect()
+            shown["removed_rows"] = int(removed["rows"].sum())
+            if removed.height:
+                shown["removed_by_reason"] = markdown_table(removed.reverse())
     for name, fact in snapshot.facts.items():
         shown[name] = fact_value(fact)
-    return {name: value for name, value in shown.items() if value is not None}
+    return {name: value for name, value in shown.items() if value is not None and value != []}
+
+
+def _some_pictures(table: pl.LazyFrame) -> Any:
+    """Pictures spread over the whole table, so that the sheet is not one folder's first files."""
+    readable = table.filter(pl.col("thumbnail").is_not_null())
+    step = max(1, int(readable.select(pl.len()).collect().item()) // _SHEET_PICTURES)
+    spread = readable.select("thumbnail").gather_every(step).head(_SHEET_PICTURES)
+    return contact_sheet(spread.collect()["thumbnail"].to_list())
 
 
 def outcome_line(shown: Mapping[str, Any]) -> str:
@@ -128,6 +131,6 @@ def contact_sheet(thumbnails: list[bytes]) -> Any:
     for place, thumbnail in enumerate(thumbnails):
         sheet.paste(Image.frombytes("RGB", (side, side), thumbnail), (place * side, 0))
     stream = io.BytesIO()
-    sheet.resize((sheet.width * 2, sheet.height * 2)).save(stream, "PNG")
+    sheet.resize((sheet.width * 2, sheet.height * 2)).save(stream, "JPEG", quality=85)
     data = base64.b64encode(stream.getvalue()).decode()
-    return dg.MetadataValue.md(f"![pictures](data:image/png;base64,{data})")
+    return dg.MetadataValue.md(f"![pictures](data:image/jpeg;base64,{data})")

@@ -37,6 +37,7 @@ def redacted(examples: pl.DataFrame, public_columns: frozenset[str] | set[str]) 
         pl.col(name)
         .cast(pl.String, strict=False)
         .str.slice(0, 60)
+        .str.replace_all(r"\p{M}", "")  # vowel signs are half of what an Indic word says
         .str.replace_all(r"\p{L}", "x")
         .str.replace_all(r"\p{N}", "9")
         for name in examples.columns
@@ -72,14 +73,18 @@ def rows_conserved(before: pl.LazyFrame, kept: pl.LazyFrame, removed: pl.LazyFra
 
 def reasons_known(removed: pl.LazyFrame) -> Outcome:
     """Every removed row carries one of the documented reasons."""
-    unknown = removed.filter(~pl.col("reason").is_in(list(REASONS)) | pl.col("reason").is_null())
-    rows = unknown.select("item_id", "stage", "reason").head(EXAMPLE_ROWS).collect()
+    is_unknown = ~pl.col("reason").is_in(list(REASONS)) | pl.col("reason").is_null()
+    removed_rows, unknown_rows = removed.select(pl.len(), is_unknown.sum().alias("unknown")).collect().row(0)
+    unknown = removed.filter(is_unknown).select("item_id", "stage", "reason").collect()
+    numbers = {"removed_rows": int(removed_rows), "undocumented_rows": int(unknown_rows)}
+    if unknown.is_empty():
+        return Outcome(True, "every removed row has a documented reason", numbers)
+    found = unknown["reason"].fill_null("none at all").unique().sort().head(5).to_list()
     return Outcome(
-        rows.height == 0,
-        "every removed row has a documented reason"
-        if rows.height == 0
-        else f"undocumented reasons: {rows['reason'].unique().sort().to_list()}",
-        examples=rows if rows.height else None,
+        False,
+        f"{unknown.height:,} of {removed_rows:,} removed rows have no documented reason, but {', '.join(found)}",
+        numbers,
+        unknown.head(EXAMPLE_ROWS),
     )
 
 
@@ -103,21 +108,23 @@ def not_empty(items: pl.LazyFrame, removed: pl.LazyFrame) -> Outcome:
     )
     why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.iter_rows())
     return Outcome(
-        False, f"no item is left after cleaning; removed: {why or 'nothing: the sources are empty'}"
+        False,
+        f"no item is left after cleaning; removed: {why or 'nothing: the sources are empty'}",
+        {"rows": 0, **{f"removed_{reason}": int(count) for reason, count in reasons.iter_rows()}},
     )
 
 
-def no_leak(report: Mapping[str, Any]) -> Outcome:
-    """No verified pair and no group key crosses splits."""
+def no_leak(report: Mapping[str, Any], crossing: pl.LazyFrame) -> Outcome:
+    """No verified pair and no group key crosses splits. ``crossing``: PAIRS that do."""
     pairs = int(report["cross_split_pairs"])
     by_kind = {kind: int(count) for kind, count in report["by_kind"].items()}
     found = ", ".join(f"{kind} {count:,}" for kind, count in sorted(by_kind.items()) if count)
+    numbers = {"cross_split_pairs": pairs, "random_split_pairs": int(report["random_split_pairs"]), **by_kind}
+    if pairs == 0:
+        would_have = f"a random split would have leaked {numbers['random_split_pairs']:,}"
+        return Outcome(True, f"0 pairs cross splits; {would_have}", numbers)
     return Outcome(
-        pairs == 0,
-        f"0 pairs cross splits; a random split would have leaked {int(report['random_split_pairs']):,}"
-        if pairs == 0
-        else f"{pairs:,} pairs cross splits ({found})",
-        {"cross_split_pairs": pairs, "random_split_pairs": int(report["random_split_pairs"]), **by_kind},
+        False, f"{pairs:,} pairs cross splits ({found})", numbers, crossing.head(EXAMPLE_ROWS).collect()
     )
 
 
@@ -138,11 +145,12 @@ def licence_present(items: pl.LazyFrame) -> Outcome:
 def licences_compatible(report: Mapping[str, Any]) -> Outcome:
     """No item's licence forbids releasing it under the dataset's licence."""
     incompatible = report["incompatible_items"]
-    count = int(incompatible["count"]) if isinstance(incompatible, Mapping) else len(incompatible)
+    count = int(incompatible["count"])
     return Outcome(
         count == 0,
         f"every item's licence allows a release under {report['dataset_licence']}"
         if count == 0
         else f"{count:,} items have a licence that does not allow a release under {report['dataset_licence']}",
         {"incompatible_items": count},
+        pl.DataFrame({"item_id": incompatible["first_ids"][:EXAMPLE_ROWS]}) if count else None,
     )

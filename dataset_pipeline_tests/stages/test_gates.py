@@ -3,7 +3,7 @@
 import polars as pl
 
 from dataset_pipeline.stages import gates
-from dataset_pipeline.tables import REMOVED
+from dataset_pipeline.tables import PAIRS, REMOVED
 
 
 def ids(*names: str) -> pl.LazyFrame:
@@ -27,7 +27,12 @@ def test_rows_conserved() -> None:
 
 def test_reasons_known() -> None:
     assert gates.reasons_known(removed(a="image_blank")).is_passed
-    assert not gates.reasons_known(removed(a="because")).is_passed
+    outcome = gates.reasons_known(removed(a="because", b="image_blank"))
+    assert not outcome.is_passed
+    assert outcome.summary == "1 of 2 removed rows have no documented reason, but because"
+    assert outcome.numbers == {"removed_rows": 2, "undocumented_rows": 1}
+    none = pl.LazyFrame([{"item_id": "a", "stage": "clean"}], schema=dict(REMOVED))
+    assert not gates.reasons_known(none).is_passed
 
 
 def test_share_at_least() -> None:
@@ -41,14 +46,30 @@ def test_not_empty_says_why_everything_went() -> None:
     outcome = gates.not_empty(ids(), removed(a="image_blank", b="image_blank"))
     assert not outcome.is_passed
     assert "image_blank 2" in outcome.summary
+    assert outcome.numbers == {"rows": 0, "removed_image_blank": 2}
 
 
 def test_no_leak() -> None:
     report = {"cross_split_pairs": 0, "random_split_pairs": 12, "by_kind": {"same_pixels": 0}}
-    assert gates.no_leak(report).is_passed
-    outcome = gates.no_leak({**report, "cross_split_pairs": 2, "by_kind": {"same_pixels": 2}})
+    pair = {"item_id": "a", "other_item_id": "b", "kind": "same_pixels", "score": 1.0}
+    assert gates.no_leak(report, pl.LazyFrame(schema=dict(PAIRS))).is_passed
+    bad = {**report, "cross_split_pairs": 2, "by_kind": {"same_pixels": 2}}
+    outcome = gates.no_leak(bad, pl.LazyFrame([pair] * 9, schema=dict(PAIRS)))
     assert not outcome.is_passed
     assert "same_pixels 2" in outcome.summary
+    assert outcome.examples is not None
+    assert outcome.examples.to_dicts() == [pair] * gates.EXAMPLE_ROWS
+
+
+def test_licences_compatible() -> None:
+    report = {"dataset_licence": "CC0-1.0", "incompatible_items": {"count": 0, "first_ids": []}}
+    assert gates.licences_compatible(report).is_passed
+    bad = {**report, "incompatible_items": {"count": 7, "first_ids": list("abcdefg")}}
+    outcome = gates.licences_compatible(bad)
+    assert not outcome.is_passed
+    assert outcome.numbers == {"incompatible_items": 7}
+    assert outcome.examples is not None
+    assert outcome.examples["item_id"].to_list() == ["a", "b", "c"]
 
 
 def test_licence_present() -> None:
@@ -60,3 +81,9 @@ def test_licence_present() -> None:
 def test_examples_are_masked_outside_public_columns() -> None:
     shown = gates.redacted(pl.DataFrame({"item_id": ["a1"], "title": ["Ada 12, é"]}), {"item_id"})
     assert shown.to_dicts() == [{"item_id": "a1", "title": "xxx 99, x"}]
+
+
+def test_no_script_shows_through_the_mask() -> None:
+    """Combining vowel signs and digits of other scripts are part of what was written."""
+    shown = gates.redacted(pl.DataFrame({"title": ["श्रीमती ४२", "ﷺ ١٢٣", "أحمدُ", "n\u0303"]}), set())
+    assert shown["title"].to_list() == ["xxxx 99", "x 999", "xxxx"]
