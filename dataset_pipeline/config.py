@@ -341,6 +341,14 @@ class Baselines(Settings):
     prompts: tuple[str, ...] = Field(("a photo of a {label}",), min_length=1)
     bootstrap_samples: int = Field(1000, ge=100)
 
+    @field_validator("prompts")
+    @classmethod
+    def _label_in_every_prompt(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            if "{label}" not in prompt or template_columns(prompt.replace("{label}", "")):
+                raise ValueError(f"the one placeholder of a prompt is {{label}}, found {prompt!r}")
+        return prompts
+
     @field_validator("models", mode="before")
     @classmethod
     def _parse_short_form(cls, models: Any) -> Any:
@@ -435,7 +443,18 @@ class DatasetConfig(Settings):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a date stays text and Norway's ``no`` is no boolean."""
+    """YAML in which a date stays text, Norway's ``no`` is no boolean, and no key may be there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See the base class, which lets the last of equal keys win silently."""
+        seen = set[str]()
+        for key, _value in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -524,7 +543,7 @@ def _describe(fault: Any, path: Path, root: yaml.Node | None) -> str:
         return f"{where}: {key}: unknown key; {remedy}"
     if fault["type"] == "missing":
         return f"{where}: {key}: required, but missing"
-    message = re.sub(r"^(Value error|Assertion failed), ", "", fault["msg"])
+    message = re.sub(r"^(Value error|Assertion failed), ", "", fault["msg"]).replace("valid tuple", "list")
     given = fault.get("input")
     found = (
         f", found {given!r}" if isinstance(given, (str, int, float, bool)) and "found" not in message else ""

@@ -56,7 +56,7 @@ def list_images(source: Source, base: Path, manifest: pl.LazyFrame) -> pl.DataFr
         return _list_image_bytes(source, paths, manifest)
     if source.columns.image is None and not is_tree:
         return pl.DataFrame(schema=_LISTED)
-    root = _image_root(source, base, paths[0])
+    root = image_root(source, base)
     named = set(_named_files(source, manifest, is_tree=is_tree))
     if source.unlisted_images == "ignore" and not is_tree:
         found = iter([(name, root / name) for name in sorted(named) if is_inside(name)])
@@ -125,9 +125,17 @@ def read_takedowns(path: str | None, base: Path) -> pl.DataFrame | None:
     if path is None:
         return None
     source = Source(id="takedowns", path=path, licence="CC0-1.0")
-    frame = read_manifest(source, base).collect()
+    if (base / path).is_dir():
+        raise ConfigError(f"takedowns: {base / path}: is a folder, expected a file such as takedowns.csv")
+    try:
+        frame = read_manifest(source, base).collect()
+    except ConfigError as error:
+        problem = error.message.removeprefix("source takedowns: ").removeprefix("path: ")
+        raise ConfigError(f"takedowns: {problem}", hint=error.hint) from None
     if "item_id" not in frame.columns:
-        raise ConfigError(f"{base / path}: expected a column 'item_id', found {frame.columns}")
+        raise ConfigError(f"takedowns: {base / path}: expected a column 'item_id', found {frame.columns}")
+    if nameless := frame["item_id"].null_count():
+        raise ConfigError(f"takedowns: {base / path}: {nameless:,} rows have no item_id")
     wanted = [
         pl.col(c) if c in frame.columns else pl.lit(None, pl.String).alias(c)
         for c in ("item_id", "reason", "date")
@@ -315,7 +323,9 @@ def _first_line(error: Exception) -> str:
 # -- images --------------------------------------------------------------------------------
 
 
-def _image_root(source: Source, base: Path, path: Path) -> Path:
+def image_root(source: Source, base: Path) -> Path:
+    """The folder that images may not leave. Raises ``ConfigError`` where it is not there."""
+    path = _paths(source, base)[0]
     root = base / source.image_root if source.image_root else (path if path.is_dir() else path.parent)
     if not root.is_dir():
         raise ConfigError(f"source {source.id}: image_root: no such folder: {root}{_near(root)}")

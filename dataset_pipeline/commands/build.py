@@ -11,6 +11,7 @@ import dagster as dg
 
 from dataset_pipeline.adapters.engine import LocalEngine
 from dataset_pipeline.adapters.store import Store, explained_os_errors, write_atomically
+from dataset_pipeline.commands.check import require_sound_settings
 from dataset_pipeline.definitions import dataset_definitions, load_dataset
 from dataset_pipeline.defs.assets import lineage
 from dataset_pipeline.defs.stage import ProgressDisplay
@@ -96,6 +97,7 @@ def build(
     ``errors.py`` says; in each case the previous release is untouched and finished work is kept.
     """
     dataset = load_dataset(config_path)
+    require_sound_settings(dataset.config, dataset.base)
     stages = lineage(dataset)
     if to is not None and to not in stages.stages:
         raise ConfigError(f"--to {to}: no such asset", hint=f"Choose one of: {', '.join(stages.stages)}")

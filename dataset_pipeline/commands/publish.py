@@ -37,14 +37,14 @@ def publish(
             hint=f"Did you mean '{near[0]}'?" if near else None,
         )
     store = Store(storage, config.name)
-    archive = lineage(dataset).stages["published_archive"]
-    store.audited(archive.name, archive.blocking_gates)
     release = store.releases / config.version
     if not release.is_dir():
         raise ConfigError(
             f"{release}: version {config.version} of {config.name} is not built",
-            hint="Run: dataset-pipeline build CONFIG",
+            hint=f"Run: dataset-pipeline build {config_path}",
         )
+    archive = lineage(dataset).stages["published_archive"]
+    store.audited(archive.name, archive.blocking_gates)
     target = base / config.publish[destination].path
     return publish_folder(
         release, target, config.name, config.version, is_dry_run=is_dry_run, progress=progress
