@@ -240,6 +240,7 @@ def test_the_search_by_hashes_finds_every_near_pair_of_near_hashes(
     monkeypatch.setattr(duplicates, "EXHAUSTIVE_PICTURES", 10)
     monkeypatch.setattr(duplicates, "_LARGE_CLASS", large_class)
     monkeypatch.setattr(duplicates, "_GEMM_ROWS", 16)
+    monkeypatch.setattr(duplicates, "_CANDIDATES_AT_ONCE", 64)
     found = [pair[:2] for pair in pairs_of(rows, images, ())]
     assert sorted(found) == sorted(by_hash)  # each once
 

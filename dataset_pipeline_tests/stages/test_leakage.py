@@ -164,6 +164,19 @@ def test_same_and_near_texts() -> None:
     assert result.report["leaked_items"] == 3
 
 
+def test_a_near_copy_leaks_whichever_of_the_two_is_in_train() -> None:
+    for splits in (("train", "test"), ("test", "train")):
+        rows = [
+            {"item_id": f"{n}", "split": split, "title": title, "image_sha256": f"p{n}"}
+            for n, (split, title) in enumerate(zip(splits, (LONG, f"{LONG}."), strict=True))
+        ]
+        assert audit(rows).report["leaked_items"] == 1
+        pictures_only = [{**row, "title": None} for row in rows]
+        near = audit(pictures_only, pictures(smooth(1, 1), brighter(smooth(1, 1), 8)))
+        assert found_kinds(near) == {"near_image": 1}
+        assert near.report["leaked_items"] == 1
+
+
 def test_splits_other_than_train_leak_too_but_no_item_is_leaked() -> None:
     rows = [
         {"item_id": f"{n}", "split": split, "title": LONG} for n, split in enumerate(["validation", "test"])
@@ -271,6 +284,17 @@ def test_the_random_split_has_the_same_sizes_and_its_leaks_are_counted_the_same_
     )
     # Groups of 10 and of 4 that end where the splits meet: here nothing leaks.
     assert report["cross_split_pairs"] == 0
+
+
+def test_near_links_that_only_the_random_split_cuts_are_counted() -> None:
+    # 20 nearly equal titles in train, one other in test: the random split moves one of the 20 to test, or none.
+    rows = [{"item_id": f"{n:02}", "split": "train", "title": f"{LONG} {n:02}"} for n in range(20)]
+    rows.append({"item_id": "20", "split": "test", "title": "another"})
+    for seed in range(4):
+        shuffled = np.random.default_rng(seed).permutation([row["split"] for row in rows]).tolist()
+        report = audit(rows, seed=seed).report
+        assert report["by_kind"]["near_text"] == 0
+        assert report["random_by_kind"]["near_text"] == (0 if shuffled[20] == "test" else 19)
 
 
 # -- splits of our own have no leaks -------------------------------------------------------
