@@ -69,15 +69,19 @@ _REGIONS: Final = {
     "zh": ("CN", "TW", "HK"),
 }
 _ANY_REGION: Final = ("US", "GB", "DE", "FR", "IN", "BR")
+_ALL_REGIONS: Final = tuple(dict.fromkeys(region for regions in _REGIONS.values() for region in regions))
 
-# A word for telephone, mobile or calling shortly before a number, in the demo's languages and some more.
-_PHONE_WORD = re.compile(
-    r"(?:phone|fone|fono|\bfon|\bt[eé]l|telef|telp|\bcell?|cellulare|mob[ií]l|handy|m[oó]vil|portable|\bcall|\bfax|"
-    r"whats\s?app|\bsms|\bllam[ae]|\bligue|appelez|hubungi|chiam|ruf|anruf|numara|\bnomor|\bhp|"
-    r"тел|моб|звон|τηλ|טלפון|تلفن|هاتف|موبایل|جوال|اتصل|تماس|"
-    r"電話|携帯|手机|手機|电话|致电|전화|휴대폰|연락|फोन|मोबाइल|โทร)\w{0,8}\W{0,4}(?:\w{1,6}\W{1,4})?$",
-    re.IGNORECASE,
+# A word for telephone, mobile or calling shortly before a number, in the languages above; no longer word that
+# starts like one: "tela" is a fabric, "cellulose" a fibre.
+_PHONE_WORDS: Final = (
+    r"(?:(?:phone|fone|fono|telef|telep|whats\s?app|mob[ií]l|m[oó]vil|\bhandy|\bcall|\bllam[ae]|\bligue|appelez|"
+    r"hubungi|chiam|\b(?:an)?ruf|тел|моб|звон|τηλ|טלפון|تلفن|هاتف|موبایل|جوال|اتصل|تماس|"
+    r"電話|携帯|手机|手機|电话|致电|전화|휴대폰|연락|फोन|मोबाइल|โทร)\w{0,8}"
+    r"|(?:\bt[eé]l(?:s|nr|no|p)?|\bcell?|\bcel+ular\w?|\bfon|\bfax|\bsms|\bportable)(?![^\W\d_]))"
 )
+_HAS_PHONE_WORD = re.compile(_PHONE_WORDS, re.IGNORECASE)
+_PHONE_WORD = re.compile(rf"{_PHONE_WORDS}\W{{0,4}}(?:\w{{1,8}}\W{{1,4}})?$", re.IGNORECASE)
+_SCORE_AFTER_WORD: Final = 0.85
 
 _DATE = re.compile(r"(?:19|20)\d\d\D\d\d?\D\d\d?(?:\D.*)?|\d\d?\D\d\d?\D(?:19|20)\d\d(?:\D.*)?")
 
@@ -141,17 +145,26 @@ class PresidioFinder:
         return found
 
     def _search_patterns(self, text: str, language: str) -> Iterator[Found]:
-        for view in _views(text):
+        views = _views(text)
+        for view in views:
             for pattern in self._patterns:
                 if pattern.may_match(view):
                     for result in pattern.recogniser.analyze(view, [pattern.entity], None):
-                        score = pattern.score(view, result)
+                        # What stands around a value is judged where nothing is blanked out.
+                        score = pattern.score(views[0], result)
                         start, end = _trimmed(view, result.start, result.end)
                         yield pattern.entity, start, end, round(score, 6)
             if self._searches_phones and _has_digits(view, 7):
-                yield from self._search_phones(view, _REGIONS.get(language, _ANY_REGION))
+                regions = _REGIONS.get(language, _ANY_REGION)
+                for start, end in self._search_phones(view, regions):
+                    yield "PHONE_NUMBER", start, end, _phone_score(views[0], start, end, regions)
+                # After a word for it, a number of any country counts, whatever the language.
+                if _HAS_PHONE_WORD.search(views[0]):
+                    for start, end in self._search_phones(view, _ALL_REGIONS):
+                        if _is_after_phone_word(views[0], start):
+                            yield "PHONE_NUMBER", start, end, _SCORE_AFTER_WORD
 
-    def _search_phones(self, text: str, regions: tuple[str, ...]) -> Iterator[Found]:
+    def _search_phones(self, text: str, regions: tuple[str, ...]) -> Iterator[tuple[int, int]]:
         recogniser = self._phones.get(regions)
         if recogniser is None:
             from presidio_analyzer.predefined_recognizers import PhoneRecognizer
@@ -159,12 +172,7 @@ class PresidioFinder:
             recogniser = PhoneRecognizer(supported_regions=regions, leniency=1)
             self._phones[regions] = recogniser
         for result in recogniser.analyze(text, ["PHONE_NUMBER"], None):
-            yield (
-                "PHONE_NUMBER",
-                result.start,
-                result.end,
-                _phone_score(text, result.start, result.end, regions),
-            )
+            yield _whole_phone(text, result.start, result.end)
 
 
 @functools.lru_cache(maxsize=4)
@@ -251,7 +259,7 @@ def _ip_recogniser() -> Any:
     from presidio_analyzer.predefined_recognizers import IpRecognizer
 
     v4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"
-    v6 = r"(?<![\w:.])(?:[0-9a-fA-F]{0,4}:){2,7}(?:[0-9a-fA-F]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])"
+    v6 = r"(?<![\w:.])(?:[0-9a-fA-F]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9a-fA-F]{1,4})?(?![\w:])"
     return IpRecognizer([Pattern("IPv4", v4, 0.6), Pattern("IPv6", v6, 0.6)])
 
 
@@ -267,8 +275,11 @@ def _ip_score(text: str, result: Any) -> float:
     return float(result.score)
 
 
+# A word for version in the languages of the words for telephone above.
 _VERSION_WORD = re.compile(
-    r"(?:\bv|\bver|version|versi[oó]n|vers[aã]o|release|firmware|build)\W{0,3}$", re.IGNORECASE
+    r"(?:\bv|\bver|\bvers\w{0,6}|\bverze|\bwersja|\brelease|\bfirmware|\bbuild|\bupdate|"
+    r"\bверс\w{0,3}|έκδοση|s[üu]r[üu]m|גרסה|إصدار|اصدار|نسخه|バージョン|版本?|버전|버젼|संस्करण|รุ่น|เวอร์ชัน|phiên bản)\W{0,3}$",
+    re.IGNORECASE,
 )
 
 
@@ -284,28 +295,55 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start + len(value) - len(value.lstrip()), end - len(value) + len(value.rstrip())
 
 
+def _whole_phone(text: str, start: int, end: int) -> tuple[int, int]:
+    """The number with the country code that ends before it, and without a bracket that closes nothing."""
+    if text[start] == "(" and ")" not in text[start:end]:
+        start += 1
+    if code := _COUNTRY_CODE.search(text, max(0, start - 8), start):
+        start = code.start()
+    return start, end
+
+
+_COUNTRY_CODE = re.compile(r"(?:\+|\b00)\d{1,3}[ -]?$")
+
+
+def _is_after_phone_word(text: str, start: int) -> bool:
+    return _PHONE_WORD.search(text[max(0, start - 40) : start]) is not None
+
+
 def _phone_score(text: str, start: int, end: int, regions: tuple[str, ...]) -> float:
     """How sure a number that is valid in some country is meant as a phone number."""
     value = text[start:end].strip()
-    if _PHONE_WORD.search(text[max(0, start - 40) : start]):
-        return 0.85
+    if _is_after_phone_word(text, start):
+        return _SCORE_AFTER_WORD
     if value.startswith("+"):
         return 0.75
     groups = re.findall(r"\d+", value)
     if len(groups) == 1:
         # Digits alone are article numbers or prices more often, unless they start as one dials at home.
-        is_dialled = re.fullmatch(r"0\d{8,11}", value) or (
+        is_dialled = re.fullmatch(r"0\d{8,13}", value) or (
             "CN" in regions and re.fullmatch(r"1[3-9]\d{9}", value)
         )
         return 0.45 if is_dialled else 0.2
     if _DATE.fullmatch(value):
         return 0.1
-    if value.startswith(("0", "(")):
+    if re.match(r"\(|0\d", value):
         return 0.5
     # "32 34 36 38 40" are sizes: without a trunk prefix one group has three digits, and none has many.
     if max(map(len, groups)) < 3 or len(groups[0]) > 5:
         return 0.2
-    return 0.5 if len(set(re.findall(r"\D+", value))) == 1 else 0.3
+    return 0.5 if _is_grouped_as_usual(value, regions) else 0.3
+
+
+def _is_grouped_as_usual(value: str, regions: tuple[str, ...]) -> bool:
+    """Whether the digits stand in groups in which one of the countries writes its numbers."""
+    from phonenumbers import Leniency, PhoneNumberMatcher
+
+    return any(
+        match.end - match.start == len(value)
+        for region in regions
+        for match in PhoneNumberMatcher(value, region, leniency=Leniency.STRICT_GROUPING)
+    )
 
 
 def _email_recogniser() -> Any:
