@@ -4,10 +4,13 @@ Belongs here: weights, tokenisers, pixels to tensors, embeddings. Does not belon
 embeddings are used for (``stages/baselines.py``). An embedding is a float32 vector of length 1.
 """
 
+import difflib
 import hashlib
 import io
 import logging
 import os
+import tempfile
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -121,22 +124,14 @@ def load_encoder(model: ClipModel, base: Path) -> Encoder:
     Raises ``ConfigError`` for a name that does not exist (with the nearest ones) and
     ``OutsideWorldError`` where the weights cannot be had, with the ways to get them.
     """
-    import difflib
-
     open_clip = _open_clip()
-    known = [*open_clip.list_models()]
-    if model.architecture not in known:
-        near = difflib.get_close_matches(model.architecture, known, n=3)
-        raise ConfigError(
-            f"baselines.models: no architecture '{model.architecture}'",
-            hint=f"Nearest: {', '.join(near or known[:3])}",
-        )
+    _check_architecture(open_clip, model)
     checkpoint = _checkpoint(model, base)
     tags = open_clip.list_pretrained_tags_by_model(model.architecture)
     if checkpoint is None and model.pretrained not in tags:
         raise ConfigError(
             f"baselines.models: '{model.pretrained}' is no file below {base} and no weights of {model.architecture}",
-            hint=f"Known weights: {', '.join(tags) or 'none'}",
+            hint=f"Nearest weights: {_nearest(str(model.pretrained), tags)}",
         )
     try:
         with _quiet():
@@ -145,12 +140,27 @@ def load_encoder(model: ClipModel, base: Path) -> Encoder:
             )
             return Encoder(made, preprocess, open_clip.get_tokenizer(model.architecture))
     except Exception as error:  # hub clients raise many kinds of errors, all of which mean this
-        cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        cause = textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
         raise OutsideWorldError(
-            f"the weights of {model.name} cannot be loaded ({cause[:160]})",
+            f"the weights of {model.name} cannot be loaded ({cause})",
             hint="Build once where the network is, or download the checkpoint there and name its path as "
             "'pretrained'; 'models: [small]' trains a small one without any download",
         ) from None
+
+
+def _check_architecture(open_clip: Any, model: ClipModel) -> None:
+    known = open_clip.list_models()
+    if model.architecture not in known:
+        raise ConfigError(
+            f"baselines.models: no architecture '{model.architecture}'",
+            hint=f"Nearest: {_nearest(model.architecture, known)}",
+        )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    by_lower = {other.lower(): other for other in known}
+    near = [by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
+    return ", ".join(near or known[:3]) or "none"
 
 
 def _checkpoint(model: ClipModel, base: Path) -> Path | None:
@@ -168,14 +178,15 @@ def _open_clip() -> Any:
 
 @contextmanager
 def _quiet() -> Any:
-    """Hub clients print progress bars and warnings; what matters is in the error."""
-    logging.disable(logging.WARNING)
+    """Hub clients print progress bars, warnings and errors; what matters is in the exception."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     before = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
         if before is None:
             del os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]
 
@@ -205,15 +216,17 @@ def trained_encoder(
 
     ``locations``: n places of pictures; ``captions``: n non-empty lists of texts. One epoch shows
     each picture once, with one of its captions. The loss is CLIP's symmetric cross-entropy
-    (Radford et al., 2021). Same input, seed and machine give the same weights.
+    (Radford et al., 2021). Same input, seed and machine give the same weights. Raises ``ConfigError``
+    for an architecture that does not exist and where training diverges.
     """
     import torch
 
     if model.train is None:
         raise ValueError(f"{model.name} is not a model to train")
     open_clip = _open_clip()
-    torch.manual_seed(seed)
-    with _quiet():  # open_clip warns that the weights are random, which is the point
+    _check_architecture(open_clip, model)
+    with torch.random.fork_rng(devices=[]), _quiet():  # open_clip warns that the weights are random: so it is
+        torch.manual_seed(seed)
         clip = open_clip.create_model(model.architecture)
     tokenizer = open_clip.get_tokenizer(model.architecture)
     preprocess = open_clip.image_transform(
@@ -223,8 +236,16 @@ def trained_encoder(
         clip.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     else:
         side = int(np.max(clip.visual.image_size))
-        pixels = np.stack([_square(data, side) for data in read_images(list(locations))])
-        _train(clip, tokenizer, pixels, captions, model.train, seed, progress)
+        with tempfile.TemporaryFile() as file:  # a million pictures are 9 GB: the system pages them
+            pixels = np.memmap(file, np.uint8, "w+", shape=(len(locations), side, side, 3))
+            for row, data in enumerate(read_images(list(locations))):
+                pixels[row] = _square(data, side)
+            loss = _train(clip, tokenizer, pixels, captions, model.train, seed, progress)
+        if not np.isfinite(loss):
+            raise ConfigError(
+                f"baselines.models: training of {model.name} diverged, its loss is {loss}",
+                hint=f"Lower its 'learning_rate', which is {model.train.learning_rate}",
+            )
         stream = io.BytesIO()
         torch.save(clip.state_dict(), stream)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +268,8 @@ def _train(
     settings: TrainClip,
     seed: int,
     progress: Callable[[int, int], None],
-) -> None:
+) -> float:
+    """Train in place; the last loss."""
     import torch
     from open_clip.loss import ClipLoss
 
@@ -256,7 +278,7 @@ def _train(
     mean = torch.tensor(clip.visual.image_mean).view(1, 3, 1, 1)
     std = torch.tensor(clip.visual.image_std).view(1, 3, 1, 1)
     flat = [text for texts in captions for text in texts]
-    tokens = torch.cat([tokenizer(flat[start : start + 4096]) for start in range(0, len(flat), 4096)])
+    tokens = torch.cat([tokenizer(flat[start : start + 4096]).int() for start in range(0, len(flat), 4096)])
     starts = np.concatenate([[0], np.cumsum([len(texts) for texts in captions])])
     batch = min(settings.batch_size, len(pixels))
     steps = settings.epochs * (len(pixels) // batch)
@@ -280,7 +302,7 @@ def _train(
             picked = starts[rows] + generator.integers(0, starts[rows + 1] - starts[rows])
             images = torch.from_numpy(_shifted(pixels[rows], generator)).permute(0, 3, 1, 2).float() / 255
             image_features, text_features, scale = clip(
-                ((images - mean) / std).to(device), tokens[torch.from_numpy(picked)].to(device)
+                ((images - mean) / std).to(device), tokens[torch.from_numpy(picked)].long().to(device)
             )
             loss = loss_of(image_features, text_features, scale)
             optimiser.zero_grad()
@@ -292,8 +314,7 @@ def _train(
                 clip.logit_scale.clamp_(0, np.log(100))
             step += 1
             progress(step, steps)
-    if not torch.isfinite(loss):
-        raise ArithmeticError(f"training of CLIP diverged: the loss is {loss.item()}")
+    return float(loss.item())
 
 
 def _shifted(pixels: Bytes, generator: np.random.Generator) -> Bytes:
