@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,4 +20,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with bench(config, folder / "storage") as made:
         result = made.run()
         assert result.success, [event.event_specific_data for event in result.all_events if event.is_failure]
+        yield made
+
+
+@pytest.fixture
+def copy(built: Bench, tmp_path: Path) -> Iterator[Bench]:
+    """A copy of the built dataset with its sources and storage, for a test that changes something."""
+    # Times of change are copied too, so pictures count as known.
+    source = Path(shutil.copytree(built.config_path.parent, tmp_path / "source"))
+    storage = Path(shutil.copytree(built.storage, tmp_path / "storage"))
+    with bench(source / built.config_path.name, storage) as made:
         yield made

@@ -252,13 +252,6 @@ def test_gate_fails_on_bad_data_with_numbers_and_examples(
 # -- what a failure stops --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def copy(built: Bench, tmp_path: Path) -> Bench:
-    """A copy of the built storage, for a test that writes."""
-    storage = Path(shutil.copytree(built.storage, tmp_path / "storage"))
-    return Bench(built.config_path, storage, built.instance)
-
-
 def spoil_asset(monkeypatch: pytest.MonkeyPatch, asset: str, spoil: Spoil) -> None:
     """From now on the real asset writes a snapshot with that fault."""
     name = f"build_{asset}"
@@ -452,15 +445,12 @@ def backfill(bench: Bench, instance: dg.DagsterInstance, *names: str) -> tuple[s
 # The daemon's loop launches runs that have loops of their own; it leaves one of its coroutines unfinished here.
 @pytest.mark.filterwarnings("ignore:coroutine 'BaseEventLoop.shutdown_asyncgens' was never:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object BaseEventLoop.shutdown_asyncgens")
-def test_failed_gate_stops_a_backfill(built: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_gate_stops_a_backfill(copy: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backfill of everything, and one of the assets downstream alone, which are runs of their own."""
-    source = Path(shutil.copytree(built.config_path.parent, tmp_path / "source"))
-    storage = Path(shutil.copytree(built.storage, tmp_path / "storage"))
-    same_id_twice(source)
-    copy = Bench(source / built.config_path.name, storage, built.instance)
+    same_id_twice(copy.config_path.parent)
     release = contents(copy.release)
     monkeypatch.setenv(CONFIGS_VARIABLE, str(copy.config_path))
-    monkeypatch.setenv(STORAGE_VARIABLE, str(storage))
+    monkeypatch.setenv(STORAGE_VARIABLE, str(copy.storage))
     monkeypatch.setattr("dataset_pipeline.defs.stage.LocalEngine", InlineEngine)
     with instance_for_test(
         synchronous_run_launcher=True, synchronous_run_coordinator=True, temp_dir=str(tmp_path)
@@ -473,7 +463,7 @@ def test_failed_gate_stops_a_backfill(built: Bench, tmp_path: Path, monkeypatch:
         assert written == set()
         assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.FAILURE}
 
-        write_manifest(source / "items.csv", rows())
+        write_manifest(copy.config_path.parent / "items.csv", rows())
         status, written = backfill(copy, instance, "raw_texts", "raw_images", "cleaned_items")
         assert (status, written) == ("COMPLETED_SUCCESS", {"raw_texts", "raw_images", "cleaned_items"})
     assert contents(copy.release) == release

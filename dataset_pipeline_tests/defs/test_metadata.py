@@ -1,0 +1,132 @@
+"""What an asset's page and a check's page show, and that data cannot become markup there."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from PIL import Image
+
+from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store
+from dataset_pipeline.defs import metadata
+from dataset_pipeline.stages.gates import Outcome
+from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
+from dataset_pipeline_tests.building import Bench
+
+MAX_BYTES = 100_000
+"""Metadata live in the event log: every value has to be small."""
+
+
+def shown_of(built: Bench, asset: str) -> dict[str, Any]:
+    event = built.instance.get_latest_materialization_event(built.lineage.dataset.key(asset))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return dict(event.asset_materialization.metadata)
+
+
+def test_every_asset_shows_rows_size_schema_and_a_table_or_pictures(built: Bench) -> None:
+    rows = {}
+    for name, stage in built.lineage.stages.items():
+        shown = shown_of(built, name)
+        snapshot = built.store.latest(name)
+        assert snapshot is not None
+        assert stage.main_table is not None
+        table = snapshot.table(stage.main_table)
+        assert shown["dagster/row_count"].value == table.select(pl.len()).collect().item()
+        rows[name] = shown["dagster/row_count"].value
+        schema = shown["dagster/column_schema"].schema
+        assert [column.name for column in schema.columns] == table.collect_schema().names()
+        assert shown["dagster/size_bytes"].value == sum(
+            path.stat().st_size for path in snapshot.folder.rglob("*") if path.is_file()
+        )
+        assert shown["dagster/uri"].value == str(snapshot.folder)
+        if name != "raw_texts":  # texts as they came may hold personal data
+            assert any(isinstance(value, dg.MarkdownMetadataValue) for value in shown.values()), name
+    assert rows == {
+        "raw_texts": 40, "raw_images": 40, "cleaned_items": 40, "deduplicated_items": 40, "train_test_split": 40,
+        "statistics": 3, "clip_baselines": 2, "published_archive": 40,
+    }  # fmt: skip
+
+
+def test_no_value_is_large(built: Bench) -> None:
+    for name in built.lineage.stages:
+        for key, value in shown_of(built, name).items():
+            assert len(str(value.value)) < MAX_BYTES, f"{name}: {key}"
+
+
+def test_data_version_is_the_snapshot_and_its_content_hash(built: Bench) -> None:
+    for name in built.lineage.stages:
+        event = built.instance.get_latest_materialization_event(built.lineage.dataset.key(name))
+        assert event is not None
+        assert event.asset_materialization is not None
+        tags = event.asset_materialization.tags or {}
+        snapshot = built.store.latest(name)
+        assert snapshot is not None
+        assert tags["dagster/data_version"] == snapshot.id == snapshot.folder.name
+
+
+def test_raw_texts_show_no_text(built: Bench) -> None:
+    assert "sold in shop" not in str({k: v.value for k, v in shown_of(built, "raw_texts").items()})
+
+
+def test_removed_rows_are_counted_by_reason(tmp_path: Path) -> None:
+    with Store(tmp_path, "toy").writing("asset", {}) as writer:
+        writer.table("items", pl.DataFrame({"item_id": ["a"]}))
+        writer.table("removed", pl.DataFrame({"reason": ["duplicate", "image_blank", "duplicate"]}))
+    snapshot = Store(tmp_path, "toy").latest("asset")
+    assert snapshot is not None
+    shown = metadata.of_snapshot(snapshot, "items", is_private=False)
+    assert shown["removed_rows"] == 3
+    assert shown["removed_by_reason"].value.splitlines()[2:] == ["| duplicate | 2 |", "| image\\_blank | 1 |"]
+    assert metadata.outcome_line(shown) == "1 rows, 3 removed"
+
+
+def sheet(tmp_path: Path, count: int) -> str | None:
+    """The pictures shown of a table with so many thumbnails, of which every third is missing."""
+    thumbnails = [None if n % 3 == 1 else bytes([n % 256]) * THUMBNAIL_SIDE_PX**2 * 3 for n in range(count)]
+    writer = SnapshotWriter(tmp_path)
+    writer.table("images", pl.DataFrame({"thumbnail": thumbnails}, schema={"thumbnail": pl.Binary}))
+    value = metadata.of_snapshot(Snapshot("a", "0", tmp_path), "images", is_private=False).get("pictures")
+    return None if value is None else str(value.value)
+
+
+@pytest.mark.parametrize(("count", "pictures"), [(1, 1), (9, 6), (40, 12), (1000, 12)])
+def test_pictures_are_spread_over_the_table(count: int, pictures: int, tmp_path: Path) -> None:
+    text = sheet(tmp_path, count)
+    assert text is not None
+    data = base64.b64decode(text.split("base64,")[1].rstrip(")"))
+    image = Image.open(io.BytesIO(data))
+    assert image.size == (2 * THUMBNAIL_SIDE_PX * pictures, 2 * THUMBNAIL_SIDE_PX)
+    assert len(data) < MAX_BYTES
+    if count == 1000:
+        # grey levels repeat every 256 rows; the last picture is not near the first
+        assert image.convert("L").getpixel((image.width - 20, 20)) != image.convert("L").getpixel((20, 20))
+
+
+def test_no_pictures_is_no_sheet(tmp_path: Path) -> None:
+    assert sheet(tmp_path, 0) is None
+
+
+def test_data_cannot_become_markup() -> None:
+    evil = "<img src=x onerror=alert(1)> | [link](javascript:alert(1)) `code` **bold**\n# head ![p](http://x)"
+    line = metadata.markdown_table(pl.DataFrame({"a": [evil]})).value.splitlines()[-1]
+    assert line.count("|") - line.count("\\|") == 2, "one cell"
+    assert "<" not in line
+    for raw in ("](", "**", " `", "# head", "!["):
+        assert raw not in line.replace("\\", "\\ "), raw
+
+
+def test_outcome_of_a_failed_check(tmp_path: Path) -> None:
+    outcome = Outcome(False, "2 rows", {"rows": 2}, pl.DataFrame({"item_id": ["a", "b"]}))
+    shown = metadata.of_outcome(outcome, "abc", "Mend it.")
+    assert shown["rows"] == 2
+    assert shown["snapshot"] == "abc"
+    assert shown["remedy"] == "Mend it."
+    assert shown["examples"].value.splitlines() == ["| item_id |", "| --- |", "| a |", "| b |"]
+
+
+def test_a_passed_check_needs_no_remedy() -> None:
+    assert metadata.of_outcome(Outcome(True, "fine"), "abc", "Mend it.") == {"snapshot": "abc"}
