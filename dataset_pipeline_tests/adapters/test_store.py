@@ -100,3 +100,70 @@ def test_a_read_only_storage_is_one_clear_line(tmp_path: Path) -> None:
     blocked.write_text("in the way of the folder")
     with pytest.raises(OutsideWorldError, match="Not a directory"), Store(blocked, "toy").writing("a", {}):
         pass
+
+
+def test_a_damaged_snapshot_is_replaced_when_the_asset_is_written_again(tmp_path: Path) -> None:
+    """Its name says what must be in it; keeping what is there would keep the damage for ever."""
+    store = Store(tmp_path, "toy")
+    first = write(store, "a", [1])
+    (first.folder / "items.parquet").write_bytes(b"edited by hand")
+    again = write(store, "a", [1])
+    assert again.id == first.id
+    assert again.table("items").collect()["value"].to_list() == [1]
+
+
+def test_an_audit_is_void_when_inputs_or_settings_are_others(tmp_path: Path) -> None:
+    """The same content may be right for one input and wrong for another: rows may be missing now."""
+    store, gate = Store(tmp_path, "toy"), frozenset({"gate"})
+
+    def written(value: int, licence: str) -> Snapshot:
+        source = write(store, "source", [value])
+        with store.writing("a", {"source": source}, {"licence": licence}) as writer:
+            writer.table("items", pl.DataFrame({"value": [0]}))
+        made = store.latest("a")
+        assert made is not None
+        return made
+
+    store.record_audit(written(1, "MIT"), [Verdict("gate", True, True, "fine")], gate)
+    written(1, "MIT")
+    assert store.audited("a", gate, {"licence": "MIT"}).inputs["source"]
+    with pytest.raises(GateError, match=r"a was built before licence in dataset\.yaml changed"):
+        store.audited("a", gate, {"licence": "CC0"})
+    written(1, "CC0")
+    with pytest.raises(GateError, match="'gate' has not run"):
+        store.audited("a", gate)
+    store.record_audit(written(1, "MIT"), [Verdict("gate", True, True, "fine")], gate)
+    written(2, "MIT")
+    with pytest.raises(GateError, match="'gate' has not run"):
+        store.audited("a", gate)
+
+
+def test_half_an_audit_makes_no_good_snapshot(tmp_path: Path) -> None:
+    store, gates = Store(tmp_path, "toy"), frozenset({"gate", "other"})
+    good = write(store, "a", [1])
+    passed = [Verdict("gate", True, True, "fine"), Verdict("other", True, True, "fine")]
+    store.record_audit(good, passed, gates)
+    store.record_audit(write(store, "a", [2]), passed[:1], gates)
+    write(store, "a", [3])
+    assert good.table("items").collect()["value"].to_list() == [1]
+
+
+def test_a_release_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path, "toy")
+    place = store.release(write(store, "a", [1]), "1.0.0")
+    before = (place / "items.parquet").read_bytes()
+    replace, calls = os.replace, []
+
+    def failing(source: object, target: object) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        replace(source, target)  # type: ignore[arg-type]
+
+    newer = write(store, "a", [2])
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OutsideWorldError, match="No space left"):
+        store.release(newer, "1.0.0")
+    assert (place / "items.parquet").read_bytes() == before

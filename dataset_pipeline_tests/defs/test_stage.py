@@ -7,9 +7,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from dataset_pipeline.adapters.store import Store
+from dataset_pipeline.adapters.store import Store, require_made_from
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs.stage import Dataset, Gate, Lineage, ProgressDisplay, Stage, StorageResource, Work
+from dataset_pipeline.errors import GateError
 from dataset_pipeline.stages.gates import Outcome
 
 
@@ -21,18 +22,17 @@ class Bench:
         self.source = [1, 2, 3]
         self.gate_severity = "critical"
         self.promoted: list[str] = []
+        self.config: dict[str, object] = {
+            "name": "toy",
+            "version": "1.0.0",
+            "licence": "CC0-1.0",
+            "sources": [{"id": "a", "path": "a.csv", "licence": "CC0-1.0"}],
+        }
         self.instance = dg.DagsterInstance.ephemeral(tempdir=str(folder))
         self.store = Store(folder, "toy")
 
     def lineage(self) -> Lineage:
-        config = DatasetConfig.model_validate(
-            {
-                "name": "toy",
-                "version": "1.0.0",
-                "licence": "CC0-1.0",
-                "sources": [{"id": "a", "path": "a.csv", "licence": "CC0-1.0"}],
-            }
-        )
+        config = DatasetConfig.model_validate(self.config)
 
         def numbers(work: Work) -> None:
             work.writer.table("items", pl.DataFrame({"value": self.source}))
@@ -55,7 +55,7 @@ class Bench:
         return Lineage(
             Dataset(config, self.folder),
             (
-                Stage("numbers", "raw", frozenset(), "Numbers.", (), numbers, (positive,), main_table="items"),
+                Stage("numbers", "raw", frozenset(), "Numbers.", (), numbers, (positive,), settings=("licence",), main_table="items"),
                 Stage("doubled", "clean", frozenset(), "Doubled.", ("numbers",), doubled, (), main_table="items"),
                 Stage(
                     "total", "release", frozenset(), "Total.", ("numbers", "doubled"), total, (),
@@ -178,8 +178,7 @@ def test_warning_does_not_stop(bench: Bench) -> None:
     assert [evaluation.passed for evaluation in result.get_asset_check_evaluations()] == [False]
 
 
-def test_failed_gate_stops_a_backfill(bench: Bench) -> None:
-    """A backfill launches downstream assets in runs of their own, one after the other."""
+def test_failed_gate_stops_runs_one_after_the_other(bench: Bench) -> None:
     bench.source = [-1]
     outcomes = {asset: bench.run(asset).success for asset in ("numbers", "doubled", "total")}
     assert outcomes == {"numbers": False, "doubled": False, "total": False}
@@ -194,3 +193,26 @@ def test_mixed_versions_are_refused(bench: Bench) -> None:
     result = bench.run("total")
     assert not result.success
     assert "older version of numbers" in failure_text(result)
+
+
+def test_a_check_alone_does_not_judge_an_older_snapshot_by_newer_inputs(bench: Bench) -> None:
+    bench.run()
+    bench.source = [4]
+    bench.run("numbers")
+    stale = bench.store.latest("doubled")
+    with pytest.raises(GateError, match="doubled was made from an older version of numbers"):
+        require_made_from(stale, {"numbers": bench.store.latest("numbers")})  # type: ignore[arg-type, dict-item]
+
+
+@pytest.mark.parametrize("asset", ["doubled", "total"])
+def test_changed_settings_stop_what_was_audited_under_others(bench: Bench, asset: str) -> None:
+    """A verdict on another rule is no verdict: the release must not carry a licence nobody has judged."""
+    bench.run()
+    bench.config["licence"] = "MIT"
+    result = bench.run(asset)
+    assert not result.success
+    assert materialised(result) == set()
+    assert "numbers was built before licence in dataset.yaml changed" in failure_text(result)
+    assert bench.run().success
+    bench.config["title"] = "Settings that decide nothing stop nothing"
+    assert bench.run(asset).success
