@@ -36,7 +36,7 @@ class ByteNgramIdentifier:
 
     def _identify_one(self, text: str) -> tuple[str, float]:
         text = _NOT_LANGUAGE.sub(" ", text[:_MAX_CHARS])
-        if not any(unicodedata.category(character)[0] in "LM" for character in text):
+        if not any(unicodedata.category(character)[0] == "L" for character in text):
             return _UNDETERMINED
         # All capitals look like acronyms of another language to a model of lower-case text.
         language, confidence = self._model.classify(text.lower() if text.isupper() else text)

@@ -297,7 +297,7 @@ def _text_faults(config: DatasetConfig) -> list[_Fault]:
         .fill_null(False)
         for name in names
     }
-    if config.pii.enabled and dropped:
+    if dropped:
         faults.append(
             _Fault(pl.any_horizontal(*found.values()), pl.lit("personal_data"), _names_where(found))
         )

@@ -202,7 +202,7 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(
     text=PIECES | st.text(max_size=60),
     language=st.sampled_from(["en", "ja", "ar", "und", "zh-Hant", "en_GB"]),

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig
@@ -313,6 +313,7 @@ FAULTS: list[
 ]
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.sets(st.sampled_from(range(len(FAULTS))), min_size=1))
 def test_the_first_reason_is_given(which: set[int]) -> None:
     faults = [FAULTS[number] for number in sorted(which)]
@@ -358,6 +359,7 @@ PICTURES = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=25)
 @given(rows=ROWS, pictures=PICTURES, data=st.data())
 def test_nothing_is_lost_and_order_does_not_matter(
     rows: list[dict[str, Any]], pictures: list[dict[str, Any] | None], data: st.DataObject

@@ -5,7 +5,7 @@ import json
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig, Pii
@@ -91,6 +91,7 @@ FOUND = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(found=FOUND, data=st.data())
 def test_resolved_findings_are_disjoint_cover_all_and_do_not_depend_on_order(
     found: list[Found], data: st.DataObject

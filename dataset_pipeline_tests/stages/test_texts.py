@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import Clean, CleanTexts, Pii
@@ -206,6 +206,7 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
+@settings(deadline=None)
 @given(text=ANY_UNICODE | PIECES, settings=st.sampled_from([NFC, NFKC]))
 def test_normalising_twice_changes_nothing(text: str, settings: CleanTexts) -> None:
     once, changes = normalise(text, settings)
@@ -214,12 +215,14 @@ def test_normalising_twice_changes_nothing(text: str, settings: CleanTexts) -> N
     once.encode()  # no surrogates are left: it can be stored
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
 def test_plain_ascii_without_markup_is_untouched(text: str) -> None:
     text = " ".join(text.replace("&", "+").replace("<", "(").split())
     assert normalise(text, NFC) == (text, [])
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "N", "P", "S"])))
 def test_escaping_is_undone(text: str) -> None:
     assert normalise(html.escape(text), NFC)[0] == normalise(text, NFC)[0]
