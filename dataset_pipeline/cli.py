@@ -136,15 +136,21 @@ def build(config: Path, storage: str, to: str | None) -> None:
             click.echo(line)
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
+@cli.command()
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_storage
-@click.option("--port", default=3000, show_default=True, help="The UI's port on 127.0.0.1.")
-def dev(configs: tuple[Path, ...], storage: str, port: int) -> int:
-    """Open the Dagster UI on these datasets."""
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="The UI's port on 127.0.0.1.",
+)
+def dev(configs: tuple[Path, ...], storage: str, port: int) -> None:
+    """Open the Dagster UI on these datasets; Ctrl-C ends it."""
     from dataset_pipeline.commands.dev import dev as run
 
-    return run(configs, storage, port)
+    run(configs, storage, port)
 
 
 @cli.command()
