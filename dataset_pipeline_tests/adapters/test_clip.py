@@ -1,6 +1,6 @@
 """CLIP: training that repeats, embeddings that stand alone, and weights that cannot be had."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[li
         places.append(str(path))
         captions.append([f"picture number {number}", f"Bild Nummer {number}"][: 1 + number % 2])
     return places, captions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small only wait for one another on several."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def trained(
@@ -126,7 +137,7 @@ def test_training_learns_which_text_belongs_to_which_picture(tmp_path: Path) -> 
         path.write_bytes(encoded(Image.new("RGB", (60, 60), colours[name])))
         places.append(str(path))
         captions.append([name])
-    model = small(epochs=10, batch_size=8)
+    model = small(epochs=6, batch_size=8)
     found = clip.trained_encoder(model, places, captions, 0, tmp_path / "m.pt", lambda _done, _all: None)
     images = found.embed_images(Path(place).read_bytes() for place in places[:4])
     texts = found.embed_texts(list(colours))
