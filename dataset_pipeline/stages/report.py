@@ -18,6 +18,17 @@ from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.tables import PAIR_KINDS, REASONS, THUMBNAIL_SIDE_PX
 
 _SHOWN_PX = 64
+_ENTITIES = {
+    "EMAIL_ADDRESS": "e-mail address",
+    "IBAN_CODE": "bank account number",
+    "IP_ADDRESS": "address of a computer",
+    "LOCATION": "place",
+    "NRP": "nationality, religious or political group",
+    "PERSON": "name of a person",
+    "URL": "web address",
+    "CRYPTO": "address of a cryptocurrency wallet",
+}
+"""Kinds of personal data whose name does not say what they are."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,12 @@ def render_report(
         config=config,
         reports=reports,
         statistics=reports["statistics"],
-        # SVG is drawn here from numbers; matplotlib turns every label into paths and escapes the rest.
+        # SVG is drawn by figures.py from numbers; matplotlib escapes the labels in it.
         figures={name: Markup(_inline_svg(svg)) for name, svg in figures.items()},  # noqa: S704
         pictures=pictures,
         reasons=REASONS,
         pair_kinds=PAIR_KINDS,
+        entities=_ENTITIES,
         data_uri=data_uri,
     )
 
@@ -110,6 +122,7 @@ def report_pictures(
         .join(refs.select("image_ref"), on="image_ref", how="semi")
         .sort("item_id")
         .collect()
+        .unique("image_ref", keep="first", maintain_order=True)
     )
     gone = gone.sample(min(limit // 2, gone.height), seed=seed).sort("reason", "item_id")
     near = pairs.filter(pl.col("kind") == "near_image").sort("item_id", "other_item_id").collect()
@@ -174,7 +187,9 @@ def _number(value: Any) -> str:
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def _template(name: str) -> str:

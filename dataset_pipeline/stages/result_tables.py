@@ -5,6 +5,7 @@ Belongs here: picking rows out of reports and writing them safely. Does not belo
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
+_FORMULA = re.compile(r"[\t\r\n]|[\s\ufeff]*[=+\-@＝＋－＠]")
+"""Starts of a formula, full-width ones included; spreadsheets trim what stands before them."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def result_tables(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, pl.DataFrame]:
@@ -50,7 +54,7 @@ def files_of(tables: Mapping[str, pl.DataFrame]) -> dict[str, str]:
 
 
 def to_csv(table: pl.DataFrame) -> str:
-    """CSV that a spreadsheet reads as values: what looks like a formula gets an apostrophe in front."""
+    """CSV that a spreadsheet reads as values: a text that looks like a formula gets an apostrophe in front."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(table.columns)
@@ -74,7 +78,7 @@ def to_latex(table: pl.DataFrame) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def _escaped(value: Any) -> str:
@@ -82,4 +86,7 @@ def _escaped(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
-    return "".join(_LATEX.get(character, character) for character in " ".join(str(value).split()))
+    text = _CONTROLS.sub("", " ".join(str(value).split()))
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    # After a line's end or a rule, "[" and "*" would be read as its arguments.
+    return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped
