@@ -391,7 +391,7 @@ def _url_recogniser() -> Any:
     from presidio_analyzer import Pattern, PatternRecognizer
 
     pattern = Pattern(
-        "scheme or www", r"(?:\bhttps?://|\bftp://|\bwww\.)[^\s<>\"']{2,349}[^\s<>\"'.,;:!?)\]}]", 0.6
+        "scheme or www", r"(?:\bhttps?://|\bftp://|\bwww\.)[^\s<>\"']{2,349}[^\s<>\"'.,;:!?)\]}]", 0.9
     )
     return PatternRecognizer(supported_entity="URL", patterns=[pattern], name="UrlWithSchemeRecognizer")
 

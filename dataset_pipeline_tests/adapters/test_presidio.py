@@ -258,6 +258,12 @@ def test_names_are_found_where_there_is_a_model() -> None:
     assert found(text, "de", NAMES) == found(text, "und", NAMES) == expected[2:]
 
 
+def test_an_address_wins_over_the_names_in_it() -> None:
+    # A model scores .85 whatever it finds: "Ada" in a URL would leave the rest of it unreported.
+    ((_, _, _, score),) = finder(PATTERNS).find(["https://ada.example"], ["en"])[0]
+    assert score > 0.85
+
+
 def test_names_in_long_texts_and_in_batches() -> None:
     pytest.importorskip(MODEL, reason=f"{MODEL} is not installed: pip install '.[demo]'")
     long = (
