@@ -110,8 +110,8 @@ def report_pictures(
     """
     refs = images.select("image_ref", "thumbnail").drop_nulls("thumbnail")
     shown = items.select("item_id", "image_ref", "image_sha256", "label", "language")
-    random = shown.drop_nulls("image_ref").collect()
-    random = random.unique("image_sha256", keep="first", maintain_order=True).sort("item_id")
+    random = shown.join(refs.select("image_ref"), on="image_ref", how="semi").sort("item_id").collect()
+    random = random.unique("image_sha256", keep="first", maintain_order=True)
     random = random.sample(min(limit, random.height), seed=seed).sort("item_id")
     # An orphan's id is its image's reference; the others are found by their rows.
     gone = (
