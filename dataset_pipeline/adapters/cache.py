@@ -5,6 +5,7 @@ settings and code version); inside it a row is found by its key columns, which h
 (a SHA-256, a text). Finished batches are kept when a build is stopped halfway.
 """
 
+import functools
 import hashlib
 import inspect
 import os
@@ -34,7 +35,13 @@ def settings_version(*parts: Any) -> str:
 
 def code_version(*modules: ModuleType) -> str:
     """Hash of the source text of modules: results made by other code are never reused."""
-    return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(map(_source, modules)).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _source(module: ModuleType) -> str:
+    """A module's text when it is first asked for, at the start: what runs does not change with the file later."""
+    return inspect.getsource(module)
 
 
 class ResultCache:

