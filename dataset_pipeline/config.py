@@ -449,11 +449,13 @@ class _Loader(yaml.SafeLoader):
         """See the base class, which lets the last of equal keys win silently."""
         seen = set[str]()
         for key, _value in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the base class refuses it
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark
                 )
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

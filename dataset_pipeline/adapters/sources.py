@@ -6,6 +6,7 @@ belong here: what a column means (``stages/raw.py``) and decoding pictures (``im
 
 import difflib
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,16 +229,33 @@ def _decoded(source: Source, path: Path) -> bytes:
 def _parse_csv(source: Source, path: Path, text: bytes) -> pl.DataFrame:
     if not text.strip():
         raise ConfigError(f"source {source.id}: {path}: empty; expected a header and rows")
+    separator = _MANIFEST_SUFFIXES[path.suffix.lower()]
     try:
-        frame = pl.read_csv(text, separator=_MANIFEST_SUFFIXES[path.suffix.lower()], infer_schema=False)
+        frame = pl.read_csv(text, separator=separator, infer_schema=False)
     except pl.exceptions.PolarsError as error:
+        where = _too_long_row(text, separator) or f": not valid {path.suffix[1:]}: {_first_line(error)}"
         raise ConfigError(
-            f"source {source.id}: {path}: not valid {path.suffix[1:]}: {_first_line(error)}",
+            f"source {source.id}: {path}{where}",
             hint="Every row needs as many cells as the header, with quotes around cells that hold separators",
         ) from None
     if twice := [name for name in frame.columns if "_duplicated_" in name]:
         raise ConfigError(f"source {source.id}: {path}: column names must be unique, found twice: {twice}")
     return frame
+
+
+def _too_long_row(text: bytes, separator: str) -> str | None:
+    """Line and length of the first row with more cells than the header."""
+    import csv
+
+    reader = csv.reader(io.StringIO(text.decode(), newline=""), delimiter=separator)
+    try:
+        header = len(next(reader))
+        for row in reader:
+            if len(row) > header:
+                return f":{reader.line_num}: found {len(row)} cells, expected {header}"
+    except csv.Error:
+        pass
+    return None
 
 
 def _parse_jsonl(source: Source, path: Path, text: bytes) -> pl.DataFrame:
