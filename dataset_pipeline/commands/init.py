@@ -5,6 +5,7 @@ and never wider than what was seen: what cannot be guessed stays a comment to fi
 """
 
 import datetime
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ import polars as pl
 
 from dataset_pipeline.adapters import sources
 from dataset_pipeline.adapters.store import explained_os_errors, write_atomically
-from dataset_pipeline.config import Source
+from dataset_pipeline.config import Source, is_inside
 from dataset_pipeline.errors import ConfigError
+from dataset_pipeline.tables import RESERVED_COLUMNS
 
 _ROWS = 1000
+_UNKNOWN_LICENCE = "CHANGE-ME"  # no SPDX id, so `check` and `build` ask for one: nobody can guess a licence
 _IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
 _LANGUAGE = re.compile(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
 _LICENCE = re.compile(r"^(CC0|CC-BY|MIT|Apache|ODbL|PDDL)", re.IGNORECASE)
@@ -113,7 +116,7 @@ def _guess(rows: pl.DataFrame, folder: Path) -> dict[str, str]:
         guess["group_keys"] = "[" + ", ".join(_quoted(c) for c in groups) + "]"
     texts = [c for c in free if c not in groups and _looks_like_text(free[c])]
     if texts:
-        pairs = ", ".join(f"{_text_name(c)}: {_quoted(c)}" for c in texts)
+        pairs = ", ".join(f"{_quoted(_text_name(c))}: {_quoted(c)}" for c in texts)
         guess["texts"] = "{" + pairs + "}"
     order = [
         "item_id",
@@ -131,12 +134,23 @@ def _guess(rows: pl.DataFrame, folder: Path) -> dict[str, str]:
 
 
 def _guess_image(columns: dict[str, list[str]], folder: Path) -> tuple[str, str] | None:
-    """(column, column or template) whose values name images."""
-    for column, values in columns.items():
-        if values and sum(bool(_IMAGE_SUFFIX.search(v)) for v in values) > 0.9 * len(values):
-            return column, column
+    """(column, column or template) whose values name images: below the manifest's folder or a folder in it."""
+    places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    named = [
+        column
+        for column, values in columns.items()
+        if values and sum(bool(_IMAGE_SUFFIX.search(v)) for v in values) > 0.9 * len(values)
+    ]
+    for column in named:
+        for place in places:
+            if sum(is_inside(v) and (place / v).is_file() for v in columns[column]) > 0.5 * len(
+                columns[column]
+            ):
+                return column, column if place == folder else f"{place.name}/{{{column}}}"
+    if named:
+        return named[0], named[0]  # said by `check`, if the images are nowhere
     stems: dict[str, str] = {}
-    for place in [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))]:
+    for place in places:
         prefix = "" if place == folder else f"{place.name}/"
         for entry in sorted(place.iterdir())[:5000]:
             if _IMAGE_SUFFIX.search(entry.name):
@@ -170,28 +184,34 @@ def _looks_like_text(values: list[str]) -> bool:
 
 def _text_name(column: str) -> str:
     name = re.sub(r"\W+", "_", column, flags=re.ASCII).strip("_").lower()
-    return name if re.match(r"[a-z]", name) else f"text_{name}"
+    name = name if re.match(r"[a-z]", name) else f"text_{name}"
+    return f"{name}_text" if name in RESERVED_COLUMNS else name
 
 
 def _quoted(value: str) -> str:
-    """A YAML scalar; quoted unless it is plainly a word."""
-    return value if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) else '"' + value.replace('"', '\\"') + '"'
+    """A YAML scalar; quoted unless it is plainly a word. JSON's strings are YAML's, escapes included."""
+    is_word = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) and value.lower() not in {
+        "true",
+        "false",
+        "null",
+    }
+    return value if is_word else json.dumps(value, ensure_ascii=False)
 
 
 def _document(name: str, path: str, columns: dict[str, str], *, is_tree: bool) -> str:
     lines = [
-        "# What the keys mean: README.md, or `dataset-pipeline schema` for your editor.",
+        "# What the keys mean: docs/configuration.md, or `dataset-pipeline schema` for your editor.",
         f"name: {name}",
         "version: 1.0.0",
         "# title: What people call it",
         "# description: One paragraph for the dataset card",
-        "licence: CC-BY-4.0              # CHANGE ME: SPDX id of the dataset",
+        f"licence: {_UNKNOWN_LICENCE}              # SPDX id of the dataset, such as CC-BY-4.0",
         f"date: {datetime.date.today().isoformat()}                # date of publication",
         "creators: []                    # - {name: Ada Example, affiliation: Example Ltd}",
         "sources:",
         "  - id: main",
         f"    path: {_quoted(path)}",
-        "    licence: CC-BY-4.0          # CHANGE ME: SPDX id of what the source holds",
+        f"    licence: {_UNKNOWN_LICENCE}          # SPDX id of what the source holds",
         "    # permission: {basis: own-data}   # or public-licence, owner-approval; evidence: a file or URL",
     ]
     if is_tree:

@@ -5,6 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dataset_pipeline.commands.build import build
+from dataset_pipeline.commands.check import check
 from dataset_pipeline.commands.init import init
 from dataset_pipeline.config import load_config
 from dataset_pipeline.errors import ConfigError
@@ -37,6 +39,41 @@ def test_plain_names(tmp_path: Path) -> None:
 def test_an_image_column_without_suffix_becomes_a_template(tmp_path: Path) -> None:
     columns = guessed(tmp_path, "image,label\na1,hat\nb2,shoe\n", ("images/a1.jpg", "images/b2.jpg"))
     assert columns == {"item_id": "image", "image": "images/{image}.jpg", "label": "label"}
+
+
+def test_images_in_a_folder_beside_the_manifest_are_found(tmp_path: Path) -> None:
+    columns = guessed(
+        tmp_path, "id,file,label\n1,a.png,hat\n2,b.png,shoe\n", ("pictures/a.png", "pictures/b.png")
+    )
+    assert columns == {"item_id": "id", "image": "pictures/{file}", "label": "label"}
+
+
+def test_images_that_are_nowhere_leave_the_column(tmp_path: Path) -> None:
+    columns = guessed(tmp_path, "id,file,label\n1,a.png,hat\n2,../b.png,shoe\n")
+    assert columns == {"item_id": "id", "image": "file", "label": "label"}
+
+
+def test_odd_column_names_stay_valid_yaml(tmp_path: Path) -> None:
+    """A backslash, a quote and YAML's own word for nothing."""
+    texts = 'the "first" text,a second text,and a third'
+    columns = guessed(
+        tmp_path, f'id,"a ""b"" \\c",null,kind\n1,{texts}\n2,{texts}\n'.replace('"first"', "first")
+    )
+    assert set(columns["texts"].values()) == {'a "b" \\c', "null", "kind"}  # type: ignore[attr-defined]
+
+
+def test_a_text_column_with_a_reserved_name_gets_another(tmp_path: Path) -> None:
+    columns = guessed(tmp_path, "id,detail,kind\n1,a red hat,hat\n2,a blue shoe,shoe\n")
+    assert columns["texts"] == {"detail_text": "detail"}
+
+
+def test_the_licence_is_asked_for(tmp_path: Path) -> None:
+    """A licence that nobody chose must not be released: neither check nor build accepts the written one."""
+    guessed(tmp_path, "id,label\n1,hat\n2,shoe\n")
+    with pytest.raises(ConfigError, match="'CHANGE-ME' is no SPDX id"):
+        check(tmp_path / "my-set" / "dataset.yaml")
+    with pytest.raises(ConfigError, match="'CHANGE-ME' is no SPDX id"):
+        build(tmp_path / "my-set" / "dataset.yaml", tmp_path / "storage")
 
 
 def test_a_numeric_column_named_like_a_language_is_not_one(tmp_path: Path) -> None:
