@@ -54,6 +54,7 @@ NEAREST_PAIRS = 24
 _ROWS = 1024
 _GEMM_SLACK = 1e-3
 _PRODUCTS_AT_ONCE = 1 << 21
+_SHARED_IN_PREFIX = 8  # with 1, every pair of texts with a rare word in common would be measured
 
 Edges = tuple[Integers, Integers, Floats]
 Wanted = Callable[[Integers, Integers], Flags]
@@ -625,10 +626,11 @@ def planted_pictures(thumbnails: Pixels, seed: int) -> tuple[Integers, Pixels, l
 def near_texts(sets: Shingles, settings: TextDuplicates, are_wanted: Wanted) -> Iterator[Edges]:
     """Wanted pairs of texts that share a rare shingle, with their true Jaccard similarity (left, right, score).
 
-    Part by part, in bounded memory, left < right. Every wanted pair at or above ``min_jaccard`` is among them: prefix filtering (Chaudhuri, Ganti and Kaushik 2006;
-    Bayardo, Ma and Srikant 2007). With shingles in one order for all texts, rarest first, two sets of that
-    similarity share one of their first |s| - ceil(t |s|) + 1 shingles. Pairs below the threshold that came
-    up are there too; they are the near misses.
+    Part by part, in bounded memory, left < right. Every wanted pair at or above ``min_jaccard`` is among them:
+    prefix filtering (Chaudhuri, Ganti and Kaushik 2006; with several shared shingles: Wang, Li and Feng 2012).
+    With shingles in one order for all texts, rarest first, two sets of that similarity share k of their first
+    |s| - ceil(t |s|) + k shingles, for any k up to the number that they share. Pairs below the threshold that
+    came up are there too; they are the near misses.
     """
     from scipy.sparse import csr_array
 
@@ -638,7 +640,8 @@ def near_texts(sets: Shingles, settings: TextDuplicates, are_wanted: Wanted) -> 
     order = np.lexsort((shingle, frequency[shingle], text))
     text, shingle = text[order], shingle[order]
     rank = np.arange(len(text)) - sets.offsets[:-1][text]
-    prefix = sizes - np.ceil(settings.min_jaccard * sizes - 1e-9).astype(np.int64) + 1
+    needed = np.ceil(settings.min_jaccard * sizes - 1e-9).astype(np.int64)
+    prefix = sizes - needed + _SHARED_IN_PREFIX
     in_prefix = rank < prefix[text]
     text, shingle = text[in_prefix], shingle[in_prefix]
     rows = csr_array(
@@ -655,6 +658,7 @@ def near_texts(sets: Shingles, settings: TextDuplicates, are_wanted: Wanted) -> 
         left, right = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
         small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
         keep = (left < right) & (small >= settings.min_jaccard * large - 1e-9)
+        keep &= shared.data >= np.minimum(np.maximum(needed[left], needed[right]), _SHARED_IN_PREFIX)
         left, right = left[keep], right[keep]
         is_wanted = are_wanted(left, right)
         left, right = left[is_wanted], right[is_wanted]
