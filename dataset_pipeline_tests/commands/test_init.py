@@ -54,12 +54,10 @@ def test_images_that_are_nowhere_leave_the_column(tmp_path: Path) -> None:
 
 
 def test_odd_column_names_stay_valid_yaml(tmp_path: Path) -> None:
-    """A backslash, a quote and YAML's own word for nothing."""
-    texts = 'the "first" text,a second text,and a third'
-    columns = guessed(
-        tmp_path, f'id,"a ""b"" \\c",null,kind\n1,{texts}\n2,{texts}\n'.replace('"first"', "first")
-    )
-    assert set(columns["texts"].values()) == {'a "b" \\c', "null", "kind"}  # type: ignore[attr-defined]
+    """A backslash, an apostrophe, and YAML's own word for nothing."""
+    texts = "the first text,a second text,and a third"
+    columns = guessed(tmp_path, f"id,it's \\c,null,kind\n1,{texts}\n2,{texts}\n")
+    assert set(columns["texts"].values()) == {"it's \\c", "null", "kind"}  # type: ignore[attr-defined]
 
 
 def test_a_text_column_with_a_reserved_name_gets_another(tmp_path: Path) -> None:
