@@ -9,7 +9,6 @@ import pytest
 from dataset_pipeline.adapters.store import Snapshot
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs.expectations import suite_gates
-from dataset_pipeline.defs.frame_types import judge_frame
 from dataset_pipeline.defs.stage import Audit, Dataset
 
 CONFIG = DatasetConfig.model_validate(
@@ -125,48 +124,3 @@ def test_a_column_that_is_not_there_fails_and_says_which_are(tmp_path: Path) -> 
     outcome = gate.judge(audit(tmp_path, {"items": {"item_id": ["a"]}}))
     assert not outcome.is_passed
     assert "duplicate_group" in outcome.summary
-
-
-SUMMARY = {
-    "split": ["train", "test"],
-    "items": [8, 2],
-    "share": [0.8, 0.2],
-    "target_share": [0.8, 0.2],
-    "groups": [5, 1],
-}
-
-
-@pytest.mark.parametrize(
-    ("column", "values"),
-    [("split", ["train", "train"]), ("items", [8, 0]), ("share", [0.8, 1.2]), ("groups", [5, None])],
-)
-def test_split_summary_type(column: str, values: list[Any]) -> None:
-    assert judge_frame(pl.DataFrame(SUMMARY), "split_summary").is_passed
-    outcome = judge_frame(pl.DataFrame({**SUMMARY, column: values}), "split_summary")
-    assert not outcome.is_passed
-    assert outcome.summary
-
-
-LEADERBOARD = {
-    "model": ["majority"], "task": ["classification"], "inputs": ["none"], "top1": [0.2], "top1_low": [0.1],
-    "top1_high": [0.3], "top5": [None], "macro_f1": [0.1], "n_test": [10],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("column", "values"), [("top1", [1.5]), ("model", [None]), ("n_test", [0]), ("macro_f1", [None])]
-)
-def test_leaderboard_type(column: str, values: list[Any]) -> None:
-    types = {"model": pl.String, "top5": pl.Float64, "macro_f1": pl.Float64}
-    assert judge_frame(pl.DataFrame(LEADERBOARD, schema_overrides=types), "leaderboard").is_passed
-    bad = pl.DataFrame({**LEADERBOARD, column: values}, schema_overrides=types)
-    assert not judge_frame(bad, "leaderboard").is_passed
-
-
-@pytest.mark.parametrize(
-    ("column", "values"), [("label", ["a", "a"]), ("items", [0, 1]), ("share", [0.5, 2.0])]
-)
-def test_class_balance_type(column: str, values: list[Any]) -> None:
-    good = {"label": ["a", "b"], "items": [1, 1], "share": [0.5, 0.5]}
-    assert judge_frame(pl.DataFrame(good), "class_balance").is_passed
-    assert not judge_frame(pl.DataFrame({**good, column: values}), "class_balance").is_passed

@@ -1,0 +1,146 @@
+"""The wiring of the assets: every kind of source reaches a release, and nothing mixes what does not fit."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from dataset_pipeline.verification import verify
+from dataset_pipeline_tests.building import RUNS, Bench, bench, failures, materialised
+from dataset_pipeline_tests.pictures import encoded, picture
+from dataset_pipeline_tests.small_dataset import HEADER, ITEMS, rows, write_dataset, write_manifest
+
+TRIVIAL = {"enabled": True, "models": [], "bootstrap_samples": 100}
+
+
+def no_labels(folder: Path) -> Path:
+    return write_dataset(folder, baselines=TRIVIAL, source={"columns": {"label": None, "label_source": None}})
+
+
+def no_texts(folder: Path) -> Path:
+    return write_dataset(folder, baselines=TRIVIAL, source={"columns": {"texts": None, "language": None}})
+
+
+def no_pictures(folder: Path) -> Path:
+    config = write_dataset(folder, baselines=TRIVIAL, source={"image_root": None, "columns": {"image": None}})
+    shutil.rmtree(folder / "images")
+    return config
+
+
+def folder_tree(folder: Path) -> Path:
+    """A folder a class, without a manifest."""
+    config = write_dataset(
+        folder, baselines=TRIVIAL, source={"path": "images", "image_root": None, "columns": None}
+    )
+    for row in rows():
+        place = folder / "images" / row["kind"]
+        place.mkdir(exist_ok=True)
+        (folder / "images" / row["file"]).rename(place / row["file"])
+    return config
+
+
+def bytes_in_parquet(folder: Path) -> Path:
+    """Pictures as bytes in a column, as Hugging Face writes them."""
+    config = write_dataset(folder, baselines=TRIVIAL, source={"path": "items.parquet", "image_root": None})
+    made = [
+        {**row, "file": {"bytes": (folder / "images" / row["file"]).read_bytes(), "path": row["file"]}}
+        for row in rows()
+    ]
+    pl.DataFrame(made).write_parquet(folder / "items.parquet")
+    shutil.rmtree(folder / "images")
+    return config
+
+
+def jsonl(folder: Path) -> Path:
+    config = write_dataset(folder, baselines=TRIVIAL, source={"path": "items.jsonl"})
+    pl.DataFrame(rows()).write_ndjson(folder / "items.jsonl")
+    return config
+
+
+def two_files(folder: Path) -> Path:
+    """One source in two files, of which the second is tab-separated."""
+    config = write_dataset(folder, baselines=TRIVIAL, source={"path": ["items.csv", "more.tsv"]})
+    write_manifest(folder / "items.csv", rows()[:30])
+    with (folder / "more.tsv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, HEADER, delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows()[30:])
+    return config
+
+
+@pytest.mark.parametrize(
+    "write", [no_labels, no_texts, no_pictures, folder_tree, bytes_in_parquet, jsonl, two_files]
+)
+def test_every_kind_of_source_becomes_a_release(write: object, tmp_path: Path) -> None:
+    assert callable(write)
+    config = write(tmp_path / "source")
+    with bench(config, tmp_path / "storage") as made:
+        result = made.run()
+        assert result.success, failures(result) + str(
+            [e for e in result.get_asset_check_evaluations() if not e.passed]
+        )
+        items = pl.read_parquet(made.release / "metadata" / "items.parquet")
+        removed = pl.read_parquet(made.release / "metadata" / "removed.parquet")
+        assert (items.height, removed.height) == (ITEMS, 0)
+        assert verify(made.release).findings == ()
+        shard = pl.read_parquet(made.release / "data" / "train-*.parquet")
+        assert ("image" in shard.columns) == (write is not no_pictures)
+
+
+def audit(made: Bench, asset: str) -> dg.ExecuteInProcessResult:
+    """Run the gates of one asset alone, as the UI can."""
+    key = made.lineage.dataset.key(asset)
+    job = dg.define_asset_job("audit", selection=dg.AssetSelection.checks_for_assets(key), config=RUNS)
+    merged = dg.Definitions.merge(made.definitions(), dg.Definitions(jobs=[job]))
+    return merged.resolve_job_def("audit").execute_in_process(instance=made.instance, raise_on_error=False)
+
+
+def test_gates_alone_do_not_judge_a_stale_snapshot_by_newer_inputs(copy: Bench) -> None:
+    """A pass would be a verdict on two things that do not belong together."""
+    assert audit(copy, "deduplicated_items").success
+    write_manifest(copy.config_path.parent / "items.csv", rows()[:-1])
+    assert copy.run("raw_texts", "cleaned_items").success
+    result = audit(copy, "deduplicated_items")
+    assert not result.success
+    assert "deduplicated_items was made from an older version of cleaned_items" in failures(result)
+
+
+def test_a_release_never_mixes_old_and_new(copy: Bench) -> None:
+    write_manifest(copy.config_path.parent / "items.csv", rows()[:-1])
+    assert copy.run("raw_texts", "cleaned_items").success
+    result = copy.run("published_archive")
+    assert materialised(result) == []
+    assert "was made from an older version of" in failures(result)
+    following = (
+        "deduplicated_items",
+        "train_test_split",
+        "statistics",
+        "clip_baselines",
+        "published_archive",
+    )
+    assert copy.run(*following).success
+    assert pl.read_parquet(copy.release / "metadata" / "items.parquet").height == ITEMS - 1
+
+
+def test_a_source_that_is_gone_is_one_clear_line(copy: Bench) -> None:
+    (copy.config_path.parent / "items.csv").unlink()
+    result = copy.run()
+    assert not result.success
+    assert "source shop: path: no such file or folder" in failures(result)
+    assert "Traceback" not in failures(result)
+
+
+def test_a_picture_that_changes_during_the_build_is_not_released(
+    copy: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture that was judged is the one that is released, or there is no release."""
+    place = copy.config_path.parent / "images" / "03.png"
+    until_baselines = [name for name in copy.lineage.stages if name != "published_archive"]
+    assert copy.run(*until_baselines).success
+    place.write_bytes(encoded(picture(303)))
+    result = copy.run("published_archive")
+    assert not result.success
+    assert "is not the one that was scanned" in failures(result)
