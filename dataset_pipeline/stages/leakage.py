@@ -690,7 +690,8 @@ def planted_texts(keys: pl.Series, seed: int) -> tuple[Integers, pl.Series, list
 
 def _recall(names: Sequence[str], found: Flags) -> dict[str, float]:
     """Share of planted copies that were found, by change."""
+    hits = list(zip(names, found.tolist(), strict=True))
     return {
-        name: round(sum(hit for n, hit in zip(names, found, strict=True) if n == name) / names.count(name), 6)
+        name: round(sum(hit for n, hit in hits if n == name) / names.count(name), 6)
         for name in dict.fromkeys(names)
     }

@@ -312,6 +312,7 @@ def test_jaccard_by_hand() -> None:
 
 
 @given(st.integers(0, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=20))
+@settings(deadline=None)
 def test_components_equal_repeated_merging(count: int, edges: list[tuple[int, int]]) -> None:
     inside = [(i, j) for i, j in edges if i < count and j < count]
     expected = list(range(count))
@@ -323,6 +324,7 @@ def test_components_equal_repeated_merging(count: int, edges: list[tuple[int, in
 
 
 @given(st.integers(0, 50), st.integers(1, 20))
+@settings(deadline=None)
 def test_slices_cover_everything_once(count: int, size: int) -> None:
     parts = similarity.slices(count, size)
     assert [n for start, stop in parts for n in range(start, stop)] == list(range(count))
