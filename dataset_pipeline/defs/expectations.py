@@ -10,13 +10,13 @@ import functools
 import json
 import os
 from importlib import resources
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs.stage import Audit, Gate
-from dataset_pipeline.stages.gates import EXAMPLE_ROWS, Outcome, redacted
+from dataset_pipeline.stages.gates import EXAMPLE_ROWS, Outcome, Severity, redacted
 
 _PUBLIC_COLUMNS = frozenset(
     {"item_id", "source", "image_ref", "label", "label_source", "language", "licence", "split", "problem"}
@@ -32,6 +32,9 @@ def suite_gates(asset: str, config: DatasetConfig) -> tuple[Gate, ...]:
     gates = []
     for expectation in suite["expectations"]:
         meta = expectation["meta"]
+        if expectation["severity"] not in get_args(Severity):
+            # A misspelt 'critical' would stop nothing.
+            raise ValueError(f"{asset}: {meta['name']}: severity {expectation['severity']!r} is unknown")
         for suffix, kwargs in _expanded(expectation["kwargs"], config):
             gates.append(
                 Gate(

@@ -12,7 +12,7 @@ import polars as pl
 
 from dataset_pipeline.tables import REASONS
 
-Severity = Literal["critical", "warning", "info"]
+Severity = Literal["critical", "warning"]
 
 EXAMPLE_ROWS = 3
 

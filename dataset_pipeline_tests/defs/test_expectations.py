@@ -124,3 +124,11 @@ def test_a_column_that_is_not_there_fails_and_says_which_are(tmp_path: Path) -> 
     outcome = gate.judge(audit(tmp_path, {"items": {"item_id": ["a"]}}))
     assert not outcome.is_passed
     assert "duplicate_group" in outcome.summary
+
+
+def test_a_misspelt_severity_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would make a critical gate one that stops nothing."""
+    suite = {"expectations": [{"type": "x", "kwargs": {}, "severity": "Critical", "meta": {"name": "gate"}}]}
+    monkeypatch.setattr("json.loads", lambda _text: suite)
+    with pytest.raises(ValueError, match="raw_texts: gate: severity 'Critical' is unknown"):
+        suite_gates("raw_texts", CONFIG)
