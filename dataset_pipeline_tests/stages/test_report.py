@@ -367,6 +367,13 @@ def test_baselines_that_were_not_run(config: DatasetConfig) -> None:
     assert "Zero-shot" not in words
 
 
+def test_a_model_that_was_trained_on_labels_is_called_so(config: DatasetConfig, full: dict[str, Any]) -> None:
+    assert "Prompts of labels" not in Page(render(config, full)).words
+    board = [{**row, "task": "prompts of labels"} for row in full["baselines"]["leaderboard"]]
+    trained = {**full, "baselines": {**full["baselines"], "leaderboard": board}}
+    assert "Prompts of labels does the same" in Page(render(config, trained)).words
+
+
 def test_baselines_without_a_task_still_show_the_similarity(config: DatasetConfig) -> None:
     found = all_reports(config, rows(label=None))
     assert found["baselines"]["leaderboard"] == []
