@@ -281,7 +281,7 @@ class Split(Settings):
         ("group_keys", "image", "text"), description="what keeps two items in one split"
     )
     min_link_text_chars: int = Field(
-        1, ge=1, description="equal texts shorter than this do not link two items"
+        1, ge=1, description="equal or nearly equal texts shorter than this do not link two items"
     )
     method: Literal["stratified", "published"] = Field(
         "stratified", description="published: keep the sources' own split, and let the leak gate judge it"
