@@ -1,5 +1,6 @@
 """``build``: the same assets and gates as the UI, launched in this process, without a web server."""
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +101,11 @@ def build(
     require_sound_settings(dataset.config, dataset.base)
     stages = lineage(dataset)
     if to is not None and to not in stages.stages:
-        raise ConfigError(f"--to {to}: no such asset", hint=f"Choose one of: {', '.join(stages.stages)}")
+        near = difflib.get_close_matches(to, stages.stages, n=1)
+        raise ConfigError(
+            f"--to {to}: no such asset; there are: {', '.join(stages.stages)}",
+            hint=f"Did you mean '{near[0]}'?" if near else None,
+        )
     target = dg.AssetSelection.assets(dataset.key(to or list(stages.stages)[-1]))
     engine = LocalEngine()
     definitions = dg.Definitions.merge(

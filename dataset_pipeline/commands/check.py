@@ -78,7 +78,9 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
     """What is wrong without a look at any row: licence ids, files and folders that are named."""
     named = [("licence", config.licence), *((f"sources.{s.id}.licence", s.licence) for s in config.sources)]
     for key, licence in named:
-        if problem := licences.spdx_problem(licence):
+        if licence == "CHANGE-ME":  # as init writes it
+            yield f"{key}: 'CHANGE-ME' is no SPDX id; choose one, such as CC-BY-4.0"
+        elif problem := licences.spdx_problem(licence):
             yield f"{key}: {problem}"
     for source in config.sources:
         evidence = source.permission.evidence if source.permission else None

@@ -175,7 +175,7 @@ def _fits(key: str, values: list[str], _rows: int) -> bool:
 
 def _looks_like_text(values: list[str]) -> bool:
     """Words rather than codes, numbers or flags: letters, and either spaces or many distinct values."""
-    wordy = [v for v in values if re.search(r"[^\W\d_]{2,}", v)]
+    wordy = [v for v in values if re.search(r"[^\W\d_]{2,}", v) and not _IMAGE_SUFFIX.search(v)]
     if len(wordy) < 0.8 * max(len(values), 1):
         return False
     has_spaces = sum(" " in v.strip() for v in wordy) > 0.3 * len(wordy)

@@ -74,6 +74,17 @@ def test_the_licence_is_asked_for(tmp_path: Path) -> None:
         build(tmp_path / "my-set" / "dataset.yaml", tmp_path / "storage")
 
 
+def test_pictures_in_a_folder_that_the_column_does_not_name(tmp_path: Path) -> None:
+    columns = guessed(tmp_path, "id,file\n1,a.png\n2,b.png\n", ("pictures/a.png", "pictures/b.png"))
+    assert columns == {"item_id": "id", "image": "pictures/{file}"}
+
+
+def test_names_of_pictures_are_no_text(tmp_path: Path) -> None:
+    lines = "".join(f"{n},photo of {n}.png\n" for n in range(30))
+    files = tuple(f"pictures/photo of {n}.png" for n in range(30))
+    assert "texts" not in guessed(tmp_path, f"id,file\n{lines}", files)
+
+
 def test_a_numeric_column_named_like_a_language_is_not_one(tmp_path: Path) -> None:
     assert "language" not in guessed(tmp_path, "id,lang\n1,17\n2,18\n")
 
