@@ -1,0 +1,67 @@
+"""Worker processes: order, bounded work in flight, and what their end means."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dataset_pipeline.adapters.engine import InlineEngine, LocalEngine
+from dataset_pipeline.errors import OutsideWorldError
+
+
+def doubled_slowly(number: int) -> int:
+    time.sleep(0.05 * (number % 2))  # so that results are ready in another order than they are wanted
+    return 2 * number
+
+
+def killed_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # what the kernel does when memory runs out
+    return number
+
+
+@pytest.fixture
+def engine() -> Iterator[LocalEngine]:
+    made = LocalEngine(2)
+    yield made
+    made.close()
+
+
+def test_results_come_in_the_order_of_the_batches(engine: LocalEngine) -> None:
+    expected = list(InlineEngine().map(doubled_slowly, range(12)))
+    assert list(engine.map(doubled_slowly, range(12))) == expected == [2 * n for n in range(12)]
+
+
+def test_no_more_than_two_batches_a_worker_are_taken_ahead(engine: LocalEngine) -> None:
+    """Batches may be large: a million items must not be in memory because the workers are slow."""
+    taken: list[int] = []
+
+    def batches() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    for done, _result in enumerate(engine.map(doubled_slowly, batches())):
+        assert len(taken) <= done + 4
+
+
+def test_a_killed_worker_is_the_outside_worlds_fault_and_the_engine_starts_again(engine: LocalEngine) -> None:
+    with pytest.raises(
+        OutsideWorldError, match=r"a worker process was killed.*finished batches are kept"
+    ) as caught:
+        list(engine.map(killed_at_three, range(8)))
+    assert caught.value.exit_status == 3
+    assert list(engine.map(doubled_slowly, range(3))) == [0, 2, 4]
+
+
+def test_close_ends_workers_that_are_still_busy() -> None:
+    engine = LocalEngine(1)
+    results = engine.map(doubled_slowly, range(4))
+    assert next(results) == 0
+    workers = [*(engine._workers()._processes or {}).values()]
+    engine.close()
+    for worker in workers:
+        worker.join(30)
+        assert not worker.is_alive()
