@@ -356,6 +356,16 @@ class Baselines(Settings):
             return models
         return [_parse_model(model) if isinstance(model, str) else model for model in models]
 
+    @field_validator("models")
+    @classmethod
+    def _distinct_names(cls, models: tuple[ClipModel, ...]) -> tuple[ClipModel, ...]:
+        names = [re.sub(r"\W+", "_", model.name) for model in models]  # as files are called
+        if twice := sorted(
+            {model.name for model, name in zip(models, names, strict=True) if names.count(name) > 1}
+        ):
+            raise ValueError(f"names must differ in more than punctuation, found {twice}: give each a 'name'")
+        return models
+
 
 def _parse_model(text: str) -> dict[str, Any]:
     """``"small"`` or ``"ViT-B-32/laion2b_s34b_b79k"`` as a full entry."""

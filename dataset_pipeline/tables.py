@@ -125,7 +125,7 @@ PAIRS: Final[Schema] = {
 """Verified duplicate pairs. Exact kinds are stars: every member paired with the group's first id."""
 
 COLUMN_MEANINGS: Final[Mapping[str, str]] = {
-    "item_id": "unique id of the item; of a pair, the smaller of the two",
+    "item_id": "unique id of the item",
     "split": "the split that the item belongs to",
     "label": "the class",
     "label_source": "who or what gave the label",
@@ -166,7 +166,7 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "reason": "why, as a code of the documented list",
     "detail": "what was found",
     "kept_item_id": "the item that this one duplicates",
-    "other_item_id": "the larger id of the pair",
+    "other_item_id": "id of the other item; the larger of the two",
     "kind": "what the two items share",
     "score": "1 for exact kinds, else the similarity that verified the pair",
 }

@@ -282,7 +282,7 @@ def test_nothing_left_after_cleaning_names_the_reasons(tmp_path: Path) -> None:
 def test_fewer_groups_than_splits(tmp_path: Path) -> None:
     config = write_dataset(tmp_path, source={"columns": {"group_keys": ["lang"]}})
     answer = run("build", config, "--storage", tmp_path / "storage")
-    assert (answer.status, "2 groups of connected items cannot fill 3 splits" in answer.last) == (1, True), (
+    assert (answer.status, "need as many groups of connected items, found 2" in answer.last) == (1, True), (
         answer.err
     )
 

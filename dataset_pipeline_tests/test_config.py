@@ -121,3 +121,13 @@ def test_dates_and_norway_need_no_quotes(tmp_path: Path) -> None:
         "2026-11-24",
         False,
     )
+
+
+def test_models_that_would_write_the_same_files_are_refused(tmp_path: Path) -> None:
+    two = "baselines: {models: [{name: a/b, pretrained: x.pt}, {name: a-b, pretrained: y.pt}]}\n"
+    with pytest.raises(
+        ConfigError, match=r"names must differ in more than punctuation, found \['a-b', 'a/b'\]"
+    ):
+        load(tmp_path, MINIMAL + two)
+    with pytest.raises(ConfigError, match="found \\['small-clip'\\]"):
+        load(tmp_path, MINIMAL + "baselines: {models: [small, small]}\n")

@@ -574,10 +574,10 @@ def test_a_new_version_tells_what_changed_and_keeps_the_old_one(copy: Bench) -> 
         "",
         "Compared with 1.0.0:",
         "",
-        "- 1 items added",
-        "- 1 items removed (not_in_sources: 1)",
+        "- 1 item added",
+        "- 1 item removed (not_in_sources: 1)",
     ]
-    assert "- 1 items changed (caption: 1)" in new
+    assert "- 1 item changed (caption: 1)" in new
     assert "First release" in log[log.index("## 1.0.0") :]
 
 

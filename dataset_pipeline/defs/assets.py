@@ -19,7 +19,7 @@ from dataset_pipeline.adapters import archive, clip, images, language, notebook,
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Snapshot, Store
-from dataset_pipeline.defs import automation, checks
+from dataset_pipeline.defs import automation, checks, workers
 from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
     baselines,
@@ -283,7 +283,7 @@ def build_cleaned_items(work: Work) -> None:
         ),
         clean.distinct_texts(raw_items, names),
         ["text", "declared_language"],
-        functools.partial(analyse_texts, config=config),
+        functools.partial(workers.analyse_texts, config=config),
         work.engine,
         progress=work.progress("texts analysed"),
     )
@@ -295,17 +295,6 @@ def build_cleaned_items(work: Work) -> None:
     work.writer.table("changes", cleaned.changes)
     work.writer.table("findings", cleaned.findings)
     work.writer.json("pii", pii.pii_report(cleaned.findings, cleaned.items, config))
-
-
-def analyse_texts(batch: pl.DataFrame, config: Any) -> pl.DataFrame:
-    """A batch of texts in a worker process, with the models this process already has."""
-    return texts.analyse_texts(
-        batch,
-        config.clean,
-        config.pii,
-        language.identifier(config.clean.language),
-        presidio.finder(config.pii),
-    )
 
 
 def build_deduplicated_items(work: Work) -> None:
@@ -340,6 +329,11 @@ def build_train_test_split(work: Work) -> None:
     work.writer.table("nearest_pairs", found.nearest)
     work.writer.table("crossing_pairs", found.crossing)
     work.writer.json("leakage", found.report)
+    work.writer.facts["nearest_pictures_across_splits"] = report.pair_sheet(
+        found.nearest.filter(pl.col("kind") == "image"),
+        result.items,
+        work.inputs["raw_images"].table("images"),
+    )
     work.writer.facts["splits"] = result.summary.select("split", "items", "share", "groups").to_dicts()
 
 

@@ -130,7 +130,11 @@ def _joined(
         )
         rows = rows.join(analysis, on=[name, "language"], how="left", nulls_equal=True)
     taken = _takedown_table(takedowns)
-    return rows.join(taken.lazy(), on="item_id", how="left").with_columns(
+    # White space around an id in a list that a person keeps must not save the item.
+    trimmed = rows.join(
+        taken.lazy(), left_on=pl.col("item_id").str.strip_chars(), right_on="taken_id", how="left"
+    )
+    return trimmed.with_columns(
         content_chars=pl.max_horizontal(
             pl.lit(0, pl.UInt32), *(_content_chars(name) for name in config.text_names)
         )
@@ -141,13 +145,17 @@ def _takedown_table(takedowns: pl.DataFrame | None) -> pl.DataFrame:
     """One row per item; of the reason only the date is published, for it may name the person who asked."""
     if takedowns is None:
         return pl.DataFrame(
-            schema={"item_id": pl.String(), "takedown_date": pl.String(), "is_taken_down": pl.Boolean()}
+            schema={"taken_id": pl.String(), "takedown_date": pl.String(), "is_taken_down": pl.Boolean()}
         )
     date = pl.col("date").cast(pl.String) if "date" in takedowns.columns else pl.lit(None, pl.String)
     return (
-        takedowns.select(pl.col("item_id").cast(pl.String), takedown_date=date, is_taken_down=pl.lit(True))
-        .sort("item_id", "takedown_date", nulls_last=True)
-        .unique("item_id", keep="first", maintain_order=True)
+        takedowns.select(
+            taken_id=pl.col("item_id").cast(pl.String).str.strip_chars(),
+            takedown_date=date,
+            is_taken_down=pl.lit(True),
+        )
+        .sort("taken_id", "takedown_date", nulls_last=True)
+        .unique("taken_id", keep="first", maintain_order=True)
     )
 
 

@@ -61,20 +61,24 @@ class ReleaseDiff:
         """The difference in words, one fact a line; empty where there is none."""
         lines = []
         if self.added:
-            lines.append(f"{self.added} items added")
+            lines.append(f"{_items(self.added)} added")
         if self.removed:
-            lines.append(f"{self.removed} items removed ({_counts(self.removed_by_reason)})")
+            lines.append(f"{_items(self.removed)} removed ({_counts(self.removed_by_reason)})")
         if self.changed:
-            lines.append(f"{self.changed} items changed ({_counts(self.changed_by_column)})")
+            lines.append(f"{_items(self.changed)} changed ({_counts(self.changed_by_column)})")
         if self.moved:
-            lines.append(f"{self.moved} items moved between splits ({_counts(self.moved_by_splits)})")
+            lines.append(f"{_items(self.moved)} moved between splits ({_counts(self.moved_by_splits)})")
         if self.columns_added:
             lines.append(f"columns added: {', '.join(self.columns_added)}")
         if self.columns_removed:
             lines.append(f"columns removed: {', '.join(self.columns_removed)}")
         if self.test_changed:
-            lines.append(f"{self.test_changed} differences in the test split: results are not comparable")
+            lines.append(f"differences in the test split ({_items(self.test_changed)}): results are not comparable")
         return lines
+
+
+def _items(count: int) -> str:
+    return f"{count:,} item{'' if count == 1 else 's'}"
 
 
 def compare(old: pl.LazyFrame, new: pl.LazyFrame, new_removed: pl.LazyFrame) -> ReleaseDiff:

@@ -165,14 +165,43 @@ def report_pictures(
     )
 
 
+def pair_sheet(pairs: pl.DataFrame, items: pl.LazyFrame, images: pl.LazyFrame, limit: int = 12) -> str | None:
+    """The first pairs (item_id, other_item_id), each one above the other, as one PNG data URI; None: no pictures."""
+    from PIL import Image
+
+    place = items.select("item_id", "image_ref").join(images.select("image_ref", "thumbnail"), on="image_ref")
+    first = pairs.head(limit).lazy().select("item_id", "other_item_id")
+    both = (
+        first.join(place.select("item_id", upper="thumbnail"), on="item_id", maintain_order="left")
+        .join(
+            place.select(other_item_id="item_id", lower="thumbnail"),
+            on="other_item_id",
+            maintain_order="left",
+        )
+        .drop_nulls(["upper", "lower"])
+        .collect()
+    )
+    if both.is_empty():
+        return None
+    side, gap = THUMBNAIL_SIDE_PX, 2
+    sheet = Image.new("RGB", (both.height * (side + gap), 2 * side), "white")
+    for column, row in enumerate(both.select("upper", "lower").iter_rows()):
+        for line, thumbnail in enumerate(row):
+            sheet.paste(Image.frombytes("RGB", (side, side), thumbnail), (column * (side + gap), line * side))
+    return _png_uri(sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC))
+
+
 def data_uri(picture: Picture) -> str:
     """The thumbnail as a PNG data URI."""
     from PIL import Image
 
+    image = Image.frombytes("RGB", (THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), picture.thumbnail)
+    return _png_uri(image.resize((_SHOWN_PX, _SHOWN_PX), Image.Resampling.BICUBIC))
+
+
+def _png_uri(image: Any) -> str:
     stream = io.BytesIO()
-    side = THUMBNAIL_SIDE_PX
-    image = Image.frombytes("RGB", (side, side), picture.thumbnail)
-    image.resize((_SHOWN_PX, _SHOWN_PX), Image.Resampling.BICUBIC).save(stream, "PNG")
+    image.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

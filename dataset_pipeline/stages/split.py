@@ -293,7 +293,7 @@ def _published(items: pl.LazyFrame, settings: Split) -> pl.Series:
 def _refuse_few_groups(groups: int, names: Sequence[str]) -> None:
     if groups < len(names):
         raise GateError(
-            f"{groups} groups of connected items cannot fill {len(names)} splits ({', '.join(names)})",
+            f"{len(names)} splits ({', '.join(names)}) need as many groups of connected items, found {groups}",
             hint="Name fewer splits in split.ratios, or connect less in split.link.",
         )
 

@@ -31,18 +31,21 @@ def change(column: str, value: str, where: pl.Expr) -> Callable[[pl.DataFrame], 
         # Only the order differs.
         (lambda frame: frame.reverse(), [], "none"),
         # A corrected text in train: results stay comparable.
-        (change("name", "x", FIRST), ["1 items changed (name: 1)"], "patch"),
+        (change("name", "x", FIRST), ["1 item changed (name: 1)"], "patch"),
         # The same correction in test changes what is measured.
         (
             change("name", "x", TEST),
-            ["1 items changed (name: 1)", "1 differences in the test split: results are not comparable"],
+            [
+                "1 item changed (name: 1)",
+                "differences in the test split (1 item): results are not comparable",
+            ],
             "major",
         ),
-        (change("item_id", "new", FIRST), ["1 items added", "1 items removed (not_in_sources: 1)"], "major"),
-        (lambda frame: frame.filter(~FIRST), ["1 items removed (not_in_sources: 1)"], "major"),
+        (change("item_id", "new", FIRST), ["1 item added", "1 item removed (not_in_sources: 1)"], "major"),
+        (lambda frame: frame.filter(~FIRST), ["1 item removed (not_in_sources: 1)"], "major"),
         (
             change("split", "validation", FIRST),
-            ["1 items moved between splits (train -> validation: 1)"],
+            ["1 item moved between splits (train -> validation: 1)"],
             "major",
         ),
         (lambda frame: frame.drop("name"), ["columns removed: name"], "major"),

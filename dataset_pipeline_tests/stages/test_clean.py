@@ -255,6 +255,9 @@ def test_takedowns() -> None:
         "b": ("clean", "taken_down", None),
         "c": None,
     }
+    # White space around an id, in the list or in the data, saves no item.
+    spaced = clean([raw_item(" d "), raw_item("e")], takedowns=pl.DataFrame({"item_id": ["d", "e  "]}))
+    assert {reason for _, reason, _ in verdicts(spaced).values()} == {"taken_down"}  # type: ignore[misc]
     # Ids that are numbers in the file, and no date at all.
     numbers = clean([raw_item("7")], takedowns=pl.DataFrame({"item_id": [7]}))
     assert verdicts(numbers) == {"7": ("clean", "taken_down", None)}

@@ -1,6 +1,8 @@
 """The HTML report: whole, self-contained, harmless whatever the data says, and no number of its own."""
 
+import base64
 import copy
+import io
 import re
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from dataset_pipeline.config import Baselines, DatasetConfig, Statistics
 from dataset_pipeline.stages import baselines, figures, report, statistics
@@ -469,3 +472,25 @@ def test_pictures_without_a_thumbnail_are_left_out() -> None:
 def test_a_picture_is_a_png_in_the_page() -> None:
     uri = report.data_uri(report.Picture(bytes(THUMBNAIL_SIDE_PX**2 * 3), "black"))
     assert uri.startswith("data:image/png;base64,iVBOR")
+
+
+def test_a_sheet_of_pairs_shows_each_pair_one_above_the_other() -> None:
+    """Two pairs; a third, of which one picture has no thumbnail, is left out."""
+    side = THUMBNAIL_SIDE_PX
+    colours = {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255), "d": (0, 0, 0), "e": None}
+    items = pl.LazyFrame({"item_id": list(colours), "image_ref": [f"s/{name}" for name in colours]})
+    shown = pl.LazyFrame(
+        {
+            "image_ref": [f"s/{name}" for name in colours],
+            "thumbnail": [colour and bytes(colour) * side * side for colour in colours.values()],
+        },
+        schema={"image_ref": pl.String, "thumbnail": pl.Binary},
+    )
+    pairs = pl.DataFrame({"item_id": ["a", "c", "a"], "other_item_id": ["b", "d", "e"]})
+    sheet = report.pair_sheet(pairs, items, shown)
+    assert sheet is not None
+    image = Image.open(io.BytesIO(base64.b64decode(sheet.removeprefix("data:image/png;base64,"))))
+    assert image.size == (2 * 2 * (side + 2), 4 * side)
+    found = [image.getpixel((x, y)) for x in (side, 3 * side + 4) for y in (side, 3 * side)]
+    assert found == [colours[name] for name in "abcd"]
+    assert report.pair_sheet(pairs.tail(1), items, shown) is None

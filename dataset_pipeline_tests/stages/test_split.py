@@ -275,7 +275,8 @@ def test_no_items() -> None:
 def test_fewer_groups_than_splits() -> None:
     rows = [{"item_id": f"{n}", "group_keys": [f"k={n % 2}"]} for n in range(10)]
     with pytest.raises(
-        GateError, match=r"2 groups of connected items cannot fill 3 splits \(train, validation, test\)"
+        GateError,
+        match=r"3 splits \(train, validation, test\) need as many groups of connected items, found 2",
     ):
         split(rows)
     assert split(rows, ratios=HALVES).summary["items"].to_list() == [5, 5]

@@ -1,0 +1,22 @@
+"""What runs in worker processes. They start within a second because nothing here imports Dagster.
+
+Belongs here: a batch through a stage's function, with the models that the process already has. Does not
+belong here: any decision about the data.
+"""
+
+import polars as pl
+
+from dataset_pipeline.adapters import language, presidio
+from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.stages import texts
+
+
+def analyse_texts(batch: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
+    """``TEXTS`` of a batch of (text, declared_language)."""
+    return texts.analyse_texts(
+        batch,
+        config.clean,
+        config.pii,
+        language.identifier(config.clean.language),
+        presidio.finder(config.pii),
+    )
