@@ -73,7 +73,9 @@ class ReleaseDiff:
         if self.columns_removed:
             lines.append(f"columns removed: {', '.join(self.columns_removed)}")
         if self.test_changed:
-            lines.append(f"differences in the test split ({_items(self.test_changed)}): results are not comparable")
+            lines.append(
+                f"differences in the test split ({_items(self.test_changed)}): results are not comparable"
+            )
         return lines
 
 
