@@ -144,11 +144,14 @@ def build(
 @contextmanager
 def _instance(storage: str | Path) -> Iterator[dg.DagsterInstance]:
     from dagster._core.instance.ref import InstanceRef
+    from filelock import FileLock
 
     home = dagster_home(storage)
     with explained_os_errors(home), _explained_history_errors(home):
         reference = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
-        with dg.DagsterInstance.from_ref(reference) as instance:
+        with FileLock(home / "lock"):  # two builds that begin together would both make the tables
+            opened = dg.DagsterInstance.from_ref(reference)
+        with opened as instance:
             yield instance
 
 

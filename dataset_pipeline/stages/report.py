@@ -166,7 +166,7 @@ def report_pictures(
 
 
 def pair_sheet(pairs: pl.DataFrame, items: pl.LazyFrame, images: pl.LazyFrame, limit: int = 12) -> str | None:
-    """The first pairs (item_id, other_item_id), each one above the other, as one PNG data URI; None: no pictures."""
+    """The first pairs (item_id, other_item_id), each one above the other, as one JPEG data URI; None: no pictures."""
     from PIL import Image
 
     place = items.select("item_id", "image_ref").join(images.select("image_ref", "thumbnail"), on="image_ref")
@@ -188,7 +188,8 @@ def pair_sheet(pairs: pl.DataFrame, items: pl.LazyFrame, images: pl.LazyFrame, l
     for column, row in enumerate(both.select("upper", "lower").iter_rows()):
         for line, thumbnail in enumerate(row):
             sheet.paste(Image.frombytes("RGB", (side, side), thumbnail), (column * (side + gap), line * side))
-    return _png_uri(sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC))
+    # JPEG: it lives in an event log, and photos as PNG would take five times the room there.
+    return _uri(sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC), "JPEG")
 
 
 def data_uri(picture: Picture) -> str:
@@ -196,13 +197,13 @@ def data_uri(picture: Picture) -> str:
     from PIL import Image
 
     image = Image.frombytes("RGB", (THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), picture.thumbnail)
-    return _png_uri(image.resize((_SHOWN_PX, _SHOWN_PX), Image.Resampling.BICUBIC))
+    return _uri(image.resize((_SHOWN_PX, _SHOWN_PX), Image.Resampling.BICUBIC), "PNG")
 
 
-def _png_uri(image: Any) -> str:
+def _uri(image: Any, kind: str) -> str:
     stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    image.save(stream, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _inline_svg(svg: bytes) -> str:

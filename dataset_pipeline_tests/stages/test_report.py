@@ -489,8 +489,9 @@ def test_a_sheet_of_pairs_shows_each_pair_one_above_the_other() -> None:
     pairs = pl.DataFrame({"item_id": ["a", "c", "a"], "other_item_id": ["b", "d", "e"]})
     sheet = report.pair_sheet(pairs, items, shown)
     assert sheet is not None
-    image = Image.open(io.BytesIO(base64.b64decode(sheet.removeprefix("data:image/png;base64,"))))
+    image = Image.open(io.BytesIO(base64.b64decode(sheet.removeprefix("data:image/jpeg;base64,"))))
     assert image.size == (2 * 2 * (side + 2), 4 * side)
     found = [image.getpixel((x, y)) for x in (side, 3 * side + 4) for y in (side, 3 * side)]
-    assert found == [colours[name] for name in "abcd"]
+    wanted = [colours[name] for name in "abcd"]
+    assert np.abs(np.array(found) - np.array(wanted)).max() < 8  # a JPEG keeps colours nearly
     assert report.pair_sheet(pairs.tail(1), items, shown) is None
