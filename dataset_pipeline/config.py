@@ -283,8 +283,19 @@ class Split(Settings):
     min_link_text_chars: int = Field(
         1, ge=1, description="equal or nearly equal texts shorter than this do not link two items"
     )
-    method: Literal["stratified", "published"] = Field(
-        "stratified", description="published: keep the sources' own split, and let the leak gate judge it"
+    method: Literal["stratified", "published", "repaired"] = Field(
+        "stratified",
+        description="published: keep the sources' own split, and let the leak gate judge it; "
+        "repaired: change it as little as it takes for no group to be cut",
+    )
+    keep: Literal["released", "none"] = Field(
+        "released", description="released: what a lower version has released stays in its split"
+    )
+    test_label_sources: tuple[str, ...] = Field(
+        (), description="items of a leak group with any other label_source are never in test; empty: any"
+    )
+    min_test_per_label: int = Field(
+        0, ge=0, description="so many test items a label; a label that cannot have them goes to train"
     )
 
     @field_validator("ratios")
@@ -295,6 +306,15 @@ class Split(Settings):
         if not {"train", "test"} <= ratios.keys():
             raise ValueError(f"needs a 'train' and a 'test' split, found {sorted(ratios)}")
         return ratios
+
+    @model_validator(mode="after")
+    def _nothing_to_decide_in_a_published_split(self) -> "Split":
+        if self.method == "published" and (self.test_label_sources or self.min_test_per_label):
+            raise ValueError(
+                "test_label_sources and min_test_per_label change a split, and method 'published' keeps it: "
+                "use 'repaired' or 'stratified'"
+            )
+        return self
 
 
 class Statistics(Settings):

@@ -581,6 +581,114 @@ def test_a_new_version_tells_what_changed_and_keeps_the_old_one(copy: Bench) -> 
     assert "First release" in log[log.index("## 1.0.0") :]
 
 
+def splits_of(release: Path) -> dict[str, str]:
+    return dict(
+        pl.read_parquet(release / "metadata" / "items.parquet", columns=["item_id", "split"]).iter_rows()
+    )
+
+
+def test_items_stay_in_their_split_in_the_next_version(copy: Bench) -> None:
+    """Rows come, go and change; one new link joins an item of train with one of test."""
+    before, untouched = splits_of(copy.release), contents(copy.release)
+    in_test = min(name for name, split in before.items() if split == "test")
+    in_train = min(name for name, split in before.items() if split == "train")
+    numbers = {row["id"]: row for row in rows()}
+    family = [name for name in numbers if numbers[name]["owner"] == numbers[in_train]["owner"]]
+    gone = max(name for name, split in before.items() if split == "validation")
+    for name in family:
+        numbers[name]["owner"] = numbers[in_test]["owner"]
+    del numbers[gone]
+    numbers["item-39" if gone != "item-39" else "item-37"]["caption"] = "A caption that somebody has mended"
+    source = copy.config_path.parent
+    for number in range(60, 90):
+        numbers[f"item-{number}"] = {
+            **rows()[number % ITEMS],
+            "id": f"item-{number}",
+            "file": f"{number}.png",
+            "caption": f"Came later: {number}",
+            "owner": f"owner-{number}",
+        }
+        (source / "images" / f"{number}.png").write_bytes(encoded(picture(number)))
+    numbers["item-60"]["owner"] = numbers[in_test]["owner"]
+    write_manifest(source / "items.csv", list(numbers.values()))
+    old = copy.release
+    set_config(copy, version="2.0.0")
+    build(copy)
+
+    after = splits_of(copy.release)
+    moved = {
+        name: (before[name], after[name]) for name in before if after.get(name, before[name]) != before[name]
+    }
+    assert moved == dict.fromkeys(family, ("train", "test"))
+    assert after["item-60"] == "test", "a new item follows its group"
+    snapshot = copy.store.latest("train_test_split")
+    assert snapshot is not None
+    listed = snapshot.table("moved").collect()
+    assert dict(zip(listed["item_id"], listed.select("old_split", "new_split").rows(), strict=True)) == moved
+    assert set(listed["reason"]) == {"group_cut"}
+    assert snapshot.facts["kept_release"] == "1.0.0"
+    counts = snapshot.json("split")
+    assert (counts["kept_release"], counts["moved"], counts["new"]) == ("1.0.0", len(family), 30)
+    assert counts["kept_released"] == ITEMS - 1 - len(family)
+    log = (copy.release / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"- {len(family)} items moved between splits (train -> test: {len(family)})" in log
+    sizes = Counter(after.values())
+    assert all(
+        abs(sizes[name] / len(after) - share) < 0.06
+        for name, share in copy.lineage.dataset.config.split.ratios.items()
+    )
+    assert contents(old) == untouched
+    assert verify(copy.release).is_good
+
+    # The same version again, from nothing but the release before it: the same bytes.
+    first = without_provenance(copy.release)
+    shutil.rmtree(copy.store.folder / "snapshots")
+    shutil.rmtree(copy.store.folder / "state")
+    build(copy)
+    assert without_provenance(copy.release) == first
+
+
+def test_a_version_is_not_influenced_by_its_own_release(copy: Bench) -> None:
+    """Built again with another seed it is split anew: only what a lower version has released stays."""
+    before = splits_of(copy.release)
+    set_config(copy, seed=5)
+    build(copy)
+    assert splits_of(copy.release) != before
+    again = splits_of(copy.release)
+    set_config(copy, seed=6, version="1.0.1")
+    build(copy)
+    assert splits_of(copy.release) == again
+
+
+def test_a_split_made_before_another_release_is_not_read(copy: Bench) -> None:
+    """What was split with nothing to keep must not become the release after one."""
+    set_config(copy, version="1.1.0")
+    result = copy.run("statistics")
+    assert materialised(result) == []
+    assert "train_test_split was built before version (or the release before it)" in failures(result)
+    build(copy)
+    shutil.rmtree(copy.store.releases / "1.0.0")
+    assert "train_test_split was built before version" in failures(copy.run("published_archive"))
+    split = yaml.safe_load(copy.config_path.read_text(encoding="utf-8"))["split"]
+    set_config(copy, split=split | {"keep": "none"})
+    build(copy)
+
+
+@pytest.mark.parametrize("damage", ["gone", "no table", "other columns"])
+def test_a_release_before_that_cannot_be_read_stops_the_build(damage: str, copy: Bench) -> None:
+    items = copy.release / "metadata" / "items.parquet"
+    if damage == "gone":
+        items.unlink()
+    elif damage == "no table":
+        items.write_bytes(b"not a table")
+    else:
+        pl.DataFrame({"id": ["item-01"]}).write_parquet(items)
+    set_config(copy, version="1.1.0")
+    failure = failures(copy.run("train_test_split"))
+    assert f"{items}: " in failure
+    assert len(failure.splitlines()) == 1
+
+
 def test_a_taken_down_item_is_in_no_later_release(copy: Bench) -> None:
     source = copy.config_path.parent
     (source / "takedowns.csv").write_text("item_id,reason,date\nitem-12,asked,2026-11-02\n", encoding="utf-8")

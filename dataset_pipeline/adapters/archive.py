@@ -28,6 +28,7 @@ from dataset_pipeline.tables import PAIRS, RELEASED_ITEMS, REMOVED
 CHECKSUMS: Final = "SHA256SUMS"
 PROVENANCE: Final = "provenance.json"
 CROISSANT: Final = "croissant.json"
+_ITEMS: Final = "metadata/items.parquet"
 
 _ROW_GROUP_BYTES: Final = 64 << 20
 """A row group ends early here: viewers refuse groups over 286 MiB, and this much is in memory."""
@@ -154,6 +155,28 @@ def previous_release(releases: Path, version: str) -> Path | None:
         if place.is_dir() and _numbers(place.name) < _numbers(version) and (place / CHECKSUMS).is_file()
     ]
     return max(lower, key=lambda place: _numbers(place.name), default=None)
+
+
+def released_splits(release: Path) -> pl.DataFrame:
+    """item_id and split of every item of a release folder.
+
+    Raises ``OutsideWorldError`` where the folder does not hold them.
+    """
+    path = release / _ITEMS
+    with explained_os_errors(release):
+        try:
+            return pl.read_parquet(path, columns=["item_id", "split"], glob=False)
+        except pl.exceptions.PolarsError as error:
+            raise OutsideWorldError(
+                f"{path}: not the items of a release ({str(error).splitlines()[0]})",
+                hint="Restore that release, or build without it: split.keep: none",
+            ) from error
+
+
+def items_checksum(release: Path) -> str:
+    """SHA-256 of the items of a release folder."""
+    with explained_os_errors(release):
+        return file_sha256(release / _ITEMS)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -88,6 +88,8 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
             yield f"source {source.id}: permission.evidence: no such file: {base / evidence}"
         if config.split.method == "published" and source.columns.split is None:
             yield f"source {source.id}: columns.split: missing, and split.method is 'published'"
+    if config.split.method == "repaired" and all(source.columns.split is None for source in config.sources):
+        yield "columns.split: missing in every source, and split.method is 'repaired'"
     try:
         sources.read_takedowns(config.takedowns, base)
     except ConfigError as error:

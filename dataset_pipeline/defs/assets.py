@@ -9,6 +9,7 @@ import functools
 import platform
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -117,6 +118,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 checks.train_test_split(dataset.config),
                 modules=(split, leakage),
                 settings=("duplicates", "split", "seed"),
+                reads_besides=release_before,
                 main_table="items",
             ),
             Stage(
@@ -317,12 +319,21 @@ def build_train_test_split(work: Work) -> None:
     """Split whole leak groups, then search for leaks independently of how the split was made."""
     config, names = work.config, work.config.text_names
     upstream = work.inputs["deduplicated_items"]
+    before = _kept_release(work.dataset, work.store)
     result = split.split_items(
-        upstream.table("items"), upstream.table("duplicate_pairs").collect(), names, config.split, config.seed
+        upstream.table("items"),
+        upstream.table("duplicate_pairs").collect(),
+        names,
+        config.split,
+        config.seed,
+        None if before is None else archive.released_splits(before),
     )
     work.writer.table("items", result.items)
     work.writer.table("summary", result.summary)
     work.writer.table("strata", result.strata)
+    work.writer.table("moved", result.moved)
+    work.writer.table("low_labels", result.low_labels)
+    work.writer.json("split", {**result.report, "kept_release": None if before is None else before.name})
     found = leakage.audit_leakage(
         result.items.lazy(), work.inputs["raw_images"].table("images"), names, config
     )
@@ -334,7 +345,27 @@ def build_train_test_split(work: Work) -> None:
         result.items,
         work.inputs["raw_images"].table("images"),
     )
-    work.writer.facts["splits"] = result.summary.select("split", "items", "share", "groups").to_dicts()
+    work.writer.facts.update(
+        splits=result.summary.select("split", "items", "share", "groups").to_dicts(),
+        kept_release="none" if before is None else before.name,
+        moved_items=result.report["moved"],
+        moved=result.moved.head(split.SHOWN_ROWS).to_dicts(),
+        labels_below_minimum=result.low_labels.head(split.SHOWN_ROWS).to_dicts(),
+    )
+
+
+def release_before(dataset: Dataset, store: Store) -> dict[str, str]:
+    """Fingerprint of the release whose splits are kept."""
+    found = _kept_release(dataset, store)
+    read = None if found is None else [found.name, archive.items_checksum(found)]
+    return {"version (or the release before it)": settings_version(read)}
+
+
+def _kept_release(dataset: Dataset, store: Store) -> Path | None:
+    """The newest release of a lower version, where the split is to keep what was released."""
+    if dataset.config.split.keep == "none" or dataset.config.split.method == "published":
+        return None
+    return archive.previous_release(store.releases, dataset.config.version)
 
 
 def build_statistics(work: Work) -> None:

@@ -82,7 +82,7 @@ def train_test_split(config: DatasetConfig) -> Gates:
                 audit.snapshot.json("leakage"), audit.snapshot.table("crossing_pairs")
             ),
             "Look at crossing_pairs; with split.method 'published' the published split itself leaks: "
-            "use 'stratified', or remove the pairs.",
+            "use 'repaired' or 'stratified', or remove the pairs.",
         ),
         Gate(
             "rows_conserved",

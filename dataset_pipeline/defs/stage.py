@@ -127,6 +127,8 @@ class Stage:
     settings: tuple[str, ...] = ()
     """Sections of ``dataset.yaml`` that decide about the result or its gates: where one has changed since the
     asset was built, nothing downstream may read it. What is decided upstream is asked for there."""
+    reads_besides: Callable[[Dataset, Store], Mapping[str, str]] | None = None
+    """Fingerprints of what the body reads that is neither an asset nor a setting; kept and asked for like settings."""
     main_table: str | None = None
     """The Parquet table that people mean when they ask how many rows the asset has."""
     observes: tuple[str, ...] = ()
@@ -156,15 +158,18 @@ class Lineage:
         with a blocking gate that failed or has not run, or one that was made under other settings.
         """
         audited = {
-            name: store.audited(name, self.stages[name].blocking_gates, self.settings(self.stages[name]))
+            name: store.audited(
+                name, self.stages[name].blocking_gates, self.settings(self.stages[name], store)
+            )
             for name in self._upstream(stage)
         }
         return {name: audited[name] for name in stage.reads}
 
-    def settings(self, stage: Stage) -> dict[str, str]:
-        """Section -> fingerprint of the settings that decide about ``stage``."""
+    def settings(self, stage: Stage, store: Store) -> dict[str, str]:
+        """Section -> fingerprint of the settings, and of whatever else, that decide about ``stage``."""
         config = self.dataset.config.model_dump(mode="json")
-        return {name: settings_version(config[name]) for name in stage.settings}
+        besides = stage.reads_besides(self.dataset, store) if stage.reads_besides else {}
+        return {**{name: settings_version(config[name]) for name in stage.settings}, **besides}
 
     def nearest_reads(self, stage: Stage) -> list[str]:
         """What ``stage`` reads, less what it also reaches through another of its inputs.
@@ -239,7 +244,7 @@ class Lineage:
             display.started(stage.name)
             with explained():
                 inputs = self.audited_inputs(store, stage)
-                with store.writing(stage.name, inputs, self.settings(stage)) as writer:
+                with store.writing(stage.name, inputs, self.settings(stage, store)) as writer:
                     stage.body(
                         Work(
                             dataset=dataset,

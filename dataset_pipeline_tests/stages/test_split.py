@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import Split
 from dataset_pipeline.errors import GateError
-from dataset_pipeline.stages.split import SplitResult, split_items
+from dataset_pipeline.stages.split import MOVED, SplitResult, split_items
 from dataset_pipeline.tables import PAIRS, SPLIT_ITEMS
 from dataset_pipeline_tests.stages.crafted import deduplicated
 
@@ -24,8 +25,25 @@ def pairs(*rows: tuple[str, str, str]) -> pl.DataFrame:
     return pl.DataFrame([(a, b, kind, 1.0) for a, b, kind in rows], schema=dict(PAIRS), orient="row")
 
 
-def split(rows: list[Row], *links: tuple[str, str, str], seed: int = 0, **options: Any) -> SplitResult:
-    return split_items(deduplicated(rows), pairs(*links), ["title"], Split(**options), seed)
+def split(
+    rows: list[Row],
+    *links: tuple[str, str, str],
+    seed: int = 0,
+    released: Mapping[str, str] | None = None,
+    **options: Any,
+) -> SplitResult:
+    before = None
+    if released is not None:
+        before = pl.DataFrame(
+            {"item_id": list(released), "split": list(released.values())},
+            schema={"item_id": pl.String, "split": pl.String},
+        )
+    return split_items(deduplicated(rows), pairs(*links), ["title"], Split(**options), seed, before)
+
+
+def moves(result: SplitResult) -> list[tuple[str, ...]]:
+    """item, old split, new split, reason."""
+    return result.moved.select("item_id", "old_split", "new_split", "reason").rows()
 
 
 def column(result: SplitResult, name: str) -> dict[str, str]:
@@ -225,7 +243,9 @@ def connected_items(draw: st.DrawFn) -> tuple[list[Row], list[tuple[str, str, st
     return rows, [(min(a, b), max(a, b), kind) for a, b, kind in drawn if a != b]
 
 
-def slow_groups(rows: list[Row], links: list[tuple[str, str, str]]) -> dict[str, frozenset[str]]:
+def slow_groups(
+    rows: list[Row], links: list[tuple[str, str, str]], *, with_removed: bool = False
+) -> dict[str, frozenset[str]]:
     """Items that are connected with each one, by merging sets until nothing changes."""
     sets = [{a, b} for a, b, _ in links] + [{row["item_id"]} for row in rows]
     sets += [
@@ -236,7 +256,7 @@ def slow_groups(rows: list[Row], links: list[tuple[str, str, str]]) -> dict[str,
         first = next((a, b) for a, b in itertools.combinations(sets, 2) if a & b)
         sets = [one for one in sets if one is not first[0] and one is not first[1]] + [first[0] | first[1]]
     present = {row["item_id"] for row in rows}
-    return {name: frozenset(one & present) for one in sets for name in one & present}
+    return {name: frozenset(one if with_removed else one & present) for one in sets for name in one & present}
 
 
 @given(connected_items(), st.integers(0, 3))
@@ -262,6 +282,152 @@ def test_items_are_conserved_and_connected_ones_stay_together(
         assert {leak_groups[name] for name in group} == {min(group)}
     assert result.summary["items"].sum() == len(rows)
     assert result.strata["items"].sum() == len(rows)
+
+
+# -- what was released stays --------------------------------------------------------------
+
+
+def test_released_items_stay_and_new_ones_fill_the_ratios() -> None:
+    # 100 new items beside 100 released ones of which too many are in test: the new ones go elsewhere.
+    old = lone(100)
+    before = {row["item_id"]: "train" if n < 50 else "test" for n, row in enumerate(old)}
+    result = split(lone(200), stratify=[], released=before, ratios={"train": 0.6, "test": 0.4})
+    splits = column(result, "split")
+    assert {name: splits[name] for name in before} == before
+    assert result.summary["items"].to_list() == [120, 80]
+    assert moves(result) == []
+    counts = {name: result.report[name] for name in ("kept_released", "new", "moved", "groups_cut_before")}
+    assert counts == {"kept_released": 100, "new": 100, "moved": 0, "groups_cut_before": 0}
+    # More in test than all of them are to have: every new one goes to train.
+    crowded = split(lone(110), stratify=[], released=dict.fromkeys(before, "test"), ratios=HALVES)
+    assert crowded.summary["items"].to_list() == [10, 100]
+
+
+def test_keep_none_splits_anew() -> None:
+    rows, before = lone(20), dict.fromkeys((f"{n:05}" for n in range(20)), "test")
+    assert column(split(rows, released=before, keep="none"), "split") == column(split(rows), "split")
+    assert moves(split(rows, released=before, keep="none")) == []
+
+
+def test_new_members_follow_the_released_ones_of_their_group() -> None:
+    rows = [*lone(20), {"item_id": "new", "group_keys": ["k=1"]}, {"item_id": "newer"}]
+    rows[3]["group_keys"] = ["k=1"]
+    for name in ("train", "validation", "test"):
+        before = {"00003": name, "00004": "train", "00005": "test", "00006": "validation"}
+        result = split(rows, ("new", "newer", "near_image"), released=before)
+        splits = column(result, "split")
+        assert (splits["new"], splits["newer"]) == (name, name)
+        assert moves(result) == []
+
+
+def test_joined_groups_go_to_the_safest_split_and_say_so() -> None:
+    rows = lone(20)
+    before = {
+        "00000": "train", "00001": "test",
+        "00002": "train", "00003": "validation",
+        "00004": "validation", "00005": "validation", "00006": "test",
+        "00007": "train", "00008": "train",
+    }  # fmt: skip
+    links = [
+        ("00000", "00001", "near_image"),
+        ("00002", "00003", "near_text"),
+        ("00004", "00005", "same_pixels"),
+        ("00005", "00006", "near_image"),
+        ("00007", "00008", "same_bytes"),
+    ]
+    result = split(rows, *links, released=before)
+    assert result.moved.rows() == [
+        ("00000", "train", "test", "00000", "group_cut", "near_image", "00001"),
+        ("00002", "train", "validation", "00002", "group_cut", "near_text", "00003"),
+        ("00004", "validation", "test", "00004", "group_cut", "same_pixels", "00006"),
+        ("00005", "validation", "test", "00004", "group_cut", "near_image, same_pixels", "00006"),
+    ]
+    assert dict(result.moved.schema) == dict(MOVED)
+    assert result.report["moved_by_splits"] == {
+        "train -> test": 1, "train -> validation": 1, "validation -> test": 2,
+    }  # fmt: skip
+    assert result.report["moved_by_reason"] == {"group_cut": 4}
+    assert result.report["groups_cut_before"] == 3
+    splits = column(result, "split")
+    assert all(splits[name] == "train" for name in ("00007", "00008"))
+
+
+def test_other_splits_are_safer_in_the_order_of_the_ratios() -> None:
+    ratios = {"train": 0.4, "hard": 0.2, "easy": 0.2, "test": 0.2}
+    before = {"00000": "easy", "00001": "hard", "00002": "train", "00003": "easy"}
+    links = [("00000", "00001", "near_image"), ("00002", "00003", "near_image")]
+    splits = column(split(lone(20), *links, released=before, ratios=ratios), "split")
+    assert [splits[f"{n:05}"] for n in range(4)] == ["hard", "hard", "easy", "easy"]
+
+
+def test_what_stands_for_a_removed_test_item_goes_to_test() -> None:
+    # "gone" was in test; now it is removed as a duplicate of "00000", which is the same thing and was in train.
+    before = {"gone": "test", "00000": "train"}
+    result = split(lone(20), ("00000", "gone", "same_bytes"), released=before)
+    assert result.moved.rows() == [("00000", "train", "test", "00000", "group_cut", "same_bytes", "gone")]
+    # An item that is new itself follows it without having moved.
+    result = split(lone(20), ("00000", "gone", "same_bytes"), released={"gone": "test"})
+    assert column(result, "split")["00000"] == "test"
+    assert moves(result) == []
+
+
+def test_a_split_that_is_no_longer_configured_is_left_and_listed() -> None:
+    before = {"00000": "dev", "00001": "dev", "00002": "test"}
+    result = split(lone(20), ("00001", "00002", "near_image"), released=before, ratios=HALVES)
+    splits = column(result, "split")
+    assert moves(result) == [
+        ("00000", "dev", splits["00000"], "split_unknown"),
+        ("00001", "dev", "test", "split_unknown"),
+    ]
+
+
+def test_released_items_do_not_fill_an_empty_split() -> None:
+    before = {row["item_id"]: "train" for row in lone(20)}
+    with pytest.raises(GateError, match="no item is in split validation, test"):
+        split(lone(20), released=before)
+    # Three new ones all go there, although train is to have most.
+    assert split(lone(23), released=before).summary["items"].to_list() == [20, 2, 1]
+
+
+@st.composite
+def two_versions(draw: st.DrawFn) -> tuple[list[Row], list[tuple[str, str, str]], dict[str, str]]:
+    rows, links = draw(connected_items())
+    names = st.sampled_from(["train", "validation", "test"])
+    ids = st.integers(0, len(rows) + 3).map("i{:02}".format)
+    return rows, links, draw(st.dictionaries(ids, names, max_size=12))
+
+
+@given(two_versions(), st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_what_was_released_stays_unless_a_group_was_cut(
+    data: tuple[list[Row], list[tuple[str, str, str]], dict[str, str]], seed: int
+) -> None:
+    rows, links, before = data
+    groups = slow_groups(rows, links, with_removed=True)
+    try:
+        result = split(rows, *links, seed=seed, released=before)
+    except GateError:
+        return  # too few groups, a giant one or nothing new for an empty split: tested above
+    splits = column(result, "split")
+    expected = []
+    safety = ["test", "validation", "train"]
+    for name in sorted(splits):
+        claimed = [before[member] for member in groups[name] if member in before]
+        if claimed:
+            assert splits[name] == min(claimed, key=safety.index)
+        assert {splits[other] for other in groups[name] if other in splits} == {splits[name]}
+        if name in before and before[name] != splits[name]:
+            expected.append((name, before[name], splits[name], "group_cut"))
+    assert moves(result) == expected
+    shuffled = rows.copy()
+    random.Random(seed).shuffle(shuffled)
+    again = split(shuffled, *links[::-1], seed=seed, released=dict(reversed(before.items())))
+    assert again.items.collect().equals(result.items.collect())
+    assert again.moved.equals(result.moved)
+    # Releasing it and splitting again changes nothing.
+    settled = split(rows, *links, seed=seed + 1, released={**before, **splits})
+    assert column(settled, "split") == splits
+    assert moves(settled) == []
 
 
 # -- what cannot be split ------------------------------------------------------------------
