@@ -209,7 +209,7 @@ def evaluate(
 
     def add(model: str, task: str, inputs: str, scores: Floats, test: Ints, extra: Mapping[str, Any]) -> None:
         """``scores``: (len(test), labels), higher is more likely."""
-        name = f"{model}__{task}__{inputs}".replace("/", "-").replace(" ", "-")
+        name = _prediction_name(model, task, inputs)
         table = _predictions(items, problem, scores, test)
         predictions[name] = table
         row = leaderboard_row(table, groups[test], settings.bootstrap_samples, seed)
@@ -285,6 +285,29 @@ def cluster_bootstrap(right: NDArray[np.bool_], groups: Ints, samples: int, seed
     return float(low), float(high)
 
 
+def bootstrap_macro_f1(table: pl.DataFrame, groups: Ints, samples: int, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of :func:`macro_f1` of a prediction table, drawing whole groups."""
+    names = pl.concat([table["label"], table["predicted"]]).unique().sort()
+    label, predicted = (
+        table[name].replace_strict(names, np.arange(len(names)), return_dtype=pl.Int64).to_numpy()
+        for name in ("label", "predicted")
+    )
+    _names, codes = np.unique(groups, return_inverse=True)
+    count = int(codes.max()) + 1
+    generator = np.random.default_rng(seed)
+    values = np.empty(samples)
+    for number in range(samples):
+        drawn = np.bincount(generator.integers(0, count, count), minlength=count)[codes].astype(np.float64)
+        truth, guessed, hits = (
+            np.bincount(of, weights=drawn * holds, minlength=len(names))
+            for of, holds in ((label, 1), (predicted, 1), (label, label == predicted))
+        )
+        is_there = truth > 0
+        values[number] = (2 * hits[is_there] / (truth + guessed)[is_there]).mean()
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def macro_f1(label: pl.Series, predicted: pl.Series) -> float:
     """Mean F1 over the labels of the test items; a label that is never predicted counts 0."""
     frame = pl.DataFrame({"label": label, "predicted": predicted})
@@ -327,7 +350,72 @@ def true_against_shuffled(vectors: Embeddings, test: Ints, groups: Ints, seed: i
     }
 
 
+# -- other splits --------------------------------------------------------------------------
+
+
+def on_other_splits(
+    items: pl.DataFrame,
+    embeddings: Mapping[str, Embeddings],
+    results: Results,
+    others: Mapping[str, pl.Series],
+    settings: BaselineSettings,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """The linear probe of every model on the split of ``items`` and on ``others``: ``baselines.json``'s other_splits.
+
+    Of a model's probes the one that sees most counts. It is trained and tested anew on each split of ``others``
+    (name -> the split of every item) with the C of the release's own split. Embeddings are what they are: those of
+    a model that was trained on this release's training split know part of every other split's test items, so
+    ``known_share`` says how many of them were in that training split. Rows: model, inputs, split ('this' or a
+    name), top1, macro_f1 with intervals, n_train, n_test, known_share.
+    """
+    groups = _codes(items["leak_group"])
+    is_known = (items["split"] == "train").to_numpy()
+    rows = []
+    for model, vectors in embeddings.items():
+        names = {inputs: _prediction_name(model, "linear probe", inputs) for inputs, _has in _inputs(vectors)}
+        probed = [inputs for inputs, name in names.items() if name in results.predictions]
+        if not probed:
+            continue
+        inputs = probed[-1]
+        strength = results.report["details"][names[inputs]]["regularisation_c"]
+        has = dict(_inputs(vectors))[inputs]
+        for split, assigned in {"this": items["split"], **others}.items():
+            problem = _problem(items.with_columns(split=assigned))
+            test, train = problem.test[has[problem.test]], problem.train[has[problem.train]]
+            if len(test) == 0:
+                continue
+            if split == "this":
+                table = results.predictions[names[inputs]]
+            else:
+                strengths = _REGULARISATION if strength is None else (strength,)
+                scored = _linear_probe(problem, vectors, inputs, has, test, seed, strengths)
+                if scored is None:
+                    continue
+                table = _predictions(items, problem, scored[0], test)
+            row = leaderboard_row(table, groups[test], settings.bootstrap_samples, seed)
+            low, high = bootstrap_macro_f1(table, groups[test], settings.bootstrap_samples, seed)
+            rows.append(
+                {
+                    "model": model,
+                    "inputs": inputs,
+                    "split": split,
+                    **{key: row[key] for key in ("top1", "top1_low", "top1_high", "macro_f1")},
+                    "macro_f1_low": _rounded(low),
+                    "macro_f1_high": _rounded(high),
+                    "n_train": len(train),
+                    "n_test": len(test),
+                    "known_share": _rounded(is_known[test].mean()),
+                }
+            )
+    return rows
+
+
 # -- parts ---------------------------------------------------------------------------------
+
+
+def _prediction_name(model: str, task: str, inputs: str) -> str:
+    return f"{model}__{task}__{inputs}".replace("/", "-").replace(" ", "-")
 
 
 def _problem(items: pl.DataFrame) -> _Problem:
@@ -382,11 +470,17 @@ def _zero_shot(vectors: Embeddings, inputs: str, test: Ints) -> Floats:
 
 
 def _linear_probe(
-    problem: _Problem, vectors: Embeddings, inputs: str, has: NDArray[np.bool_], test: Ints, seed: int
+    problem: _Problem,
+    vectors: Embeddings,
+    inputs: str,
+    has: NDArray[np.bool_],
+    test: Ints,
+    seed: int,
+    strengths: Sequence[float] = _REGULARISATION,
 ) -> tuple[Floats, float | None] | None:
     """Scores of multinomial logistic regression on standardised features, and the chosen C.
 
-    C is chosen by accuracy on the validation split (without one, the middle candidate is used);
+    C is chosen from ``strengths`` by accuracy on the validation split (without one, the middle one is used);
     the final model is the one fitted on the training split with that C. None where no item of the
     training split has the input; with one label alone in it there is nothing to fit, and no C.
     """
@@ -406,7 +500,7 @@ def _linear_probe(
         return scores, None
     x_validation = _features(vectors, inputs, validation)
     best: tuple[float, float, Any] | None = None
-    for strength in _REGULARISATION if len(validation) else (_REGULARISATION[len(_REGULARISATION) // 2],):
+    for strength in strengths if len(validation) else (strengths[len(strengths) // 2],):
         probe = make_pipeline(
             StandardScaler(), LogisticRegression(C=strength, max_iter=300, tol=1e-3, random_state=seed)
         )

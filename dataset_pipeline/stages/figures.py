@@ -65,6 +65,80 @@ def baseline_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
     return made
 
 
+def cleanliness_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> SVG of what ``cleanliness.json`` holds."""
+    made = {}
+    for kind, found in report["nearest_in_train"].items():
+        made[f"nearest_in_train_{kind}.svg"] = _nearest(found, _THINGS[kind])
+    for kind, things in _THINGS.items():
+        if kind in report["price"]:
+            made[f"price_{kind}.svg"] = _price(report["price"][kind], things)
+    return made
+
+
+_THINGS = {"image": "pictures", "text": "texts"}
+
+
+def _nearest(found: Mapping[str, Any], things: str) -> bytes:
+    """Histograms of the similarity to the nearest in 'train', of this split and of a random one."""
+    sides = (("this_split", "this split", PALETTE[0]), ("random_split", "a random split", PALETTE[5]))
+
+    def draw(axes: Any) -> None:
+        highest = 0.0
+        for name, label, colour in sides:
+            side = found[name]
+            shares = [100 * count / max(1, side["compared"]) for count in side["histogram"]]
+            highest = max(highest, *shares)
+            is_random = name == "random_split"
+            axes.stairs(
+                shares, found["edges"], fill=not is_random, color=colour, alpha=1 if is_random else 0.75,
+                linewidth=1.8, label=f"{label}: {100 * side['identical']:.1f} % are also in train",
+            )  # fmt: skip
+        axes.set_xlabel(f"similarity to the nearest of the training {things} (1: identical)")
+        axes.set_ylabel(f"% of the test {things}")
+        axes.set_xlim(0, 1.005)
+        axes.set_ylim(0, highest * 1.05)
+        _legend_above(axes)
+
+    return _svg(draw, height=2.9)
+
+
+def _price(found: Mapping[str, Any], things: str) -> bytes:
+    """Groups of items that belong together at each threshold: so many would remain if each kept one."""
+    names = {
+        "configured": "by all rules of this dataset",
+        "similarity alone": "by similarity alone",
+    }
+
+    def draw(axes: Any) -> None:
+        for (rule, label), colour in zip(names.items(), (PALETTE[0], PALETTE[5]), strict=True):
+            rows = [row for row in found["rows"] if row["rule"] == rule]
+            if rows:
+                axes.plot(
+                    [row["threshold"] for row in rows], [row["groups"] for row in rows], "o-", color=colour,
+                    markersize=3.5, label=label,
+                )  # fmt: skip
+        axes.axvline(
+            found["threshold"],
+            color=PALETTE[7],
+            linewidth=1.2,
+            linestyle="--",
+            label="the configured threshold",
+        )
+        axes.set_xlabel(f"threshold: {things} at least so similar are the same (1: identical)")
+        axes.set_ylabel("groups of items")
+        axes.set_ylim(bottom=0)
+        _whole_numbers(axes.yaxis)
+        _legend_above(axes)
+
+    return _svg(draw, height=3.1)
+
+
+def _legend_above(axes: Any) -> None:
+    """One entry a line: side by side, long ones would push the axes together."""
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+
+
 def _stacked(rows: Sequence[Mapping[str, Any]], splits: Sequence[str], axis: str) -> bytes | None:
     """Horizontal bars, one a value, stacked by split; the rest beyond the first ones as one bar."""
     if not rows:

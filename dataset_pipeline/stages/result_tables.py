@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from dataset_pipeline.stages.cleanliness import PRICE
 from dataset_pipeline.stages.statistics import class_balance_table
 
 _LATEX = {
@@ -41,6 +42,16 @@ def result_tables(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, pl.Data
     }  # fmt: skip
     if rows := reports.get("baselines", {}).get("leaderboard"):
         tables["baselines"] = pl.DataFrame(rows)
+    if rows := reports.get("baselines", {}).get("other_splits"):
+        tables["other_splits"] = pl.DataFrame(rows)
+    if price := reports.get("cleanliness", {}).get("price"):
+        rows = [
+            {"joined_by": kind, **row}
+            for kind in ("image", "text")
+            if kind in price
+            for row in price[kind]["rows"]
+        ]
+        tables["price_of_cleanliness"] = pl.DataFrame(rows, schema={"joined_by": pl.String, **PRICE})
     return tables
 
 

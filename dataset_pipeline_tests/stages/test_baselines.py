@@ -516,3 +516,104 @@ def test_a_model_that_sees_nothing_is_named_and_has_no_numbers() -> None:
     assert {model for model, _task, _inputs in board(results)} == {"random", "majority"}
     assert results.report["models"] == {"m": "not trained"}
     assert results.report["similarity"] == {}
+
+
+# -- other splits --------------------------------------------------------------------------
+
+
+def test_the_interval_of_macro_f1_is_that_of_the_slow_version() -> None:
+    generator = np.random.default_rng(5)
+    table = pl.DataFrame(
+        {
+            "label": [str(value) for value in generator.choice(list("abc"), 40)],
+            "predicted": [str(value) for value in generator.choice(list("abcd"), 40)],
+        }
+    )
+    groups = generator.integers(3, 15, 40)
+    names = np.unique(groups)
+    draws = np.random.default_rng(9)
+    values = []
+    for _ in range(50):
+        drawn = names[draws.integers(0, len(names), len(names))]
+        rows = np.concatenate([np.flatnonzero(groups == name) for name in drawn])
+        values.append(stage.macro_f1(table["label"].gather(rows), table["predicted"].gather(rows)))
+    assert stage.bootstrap_macro_f1(table, groups, 50, 9) == pytest.approx(np.percentile(values, [2.5, 97.5]))
+
+
+def test_one_group_has_no_interval_but_its_value() -> None:
+    table = pl.DataFrame({"label": ["a", "b", "b"], "predicted": ["a", "a", "b"]})
+    value = stage.macro_f1(table["label"], table["predicted"])
+    assert stage.bootstrap_macro_f1(table, np.array([7, 7, 7]), 20, 0) == pytest.approx((value, value))
+
+
+def memorable(groups: int = 200, members: int = 4) -> tuple[pl.DataFrame, Embeddings]:
+    """Pictures that say nothing of the label but who they are; all members of a group look the same."""
+    generator = np.random.default_rng(1)
+    labels = generator.choice(["boot", "hat"], groups)
+    look = generator.normal(0, 1, (groups, 256))
+    splits = ["train", "train", "train", "test"]
+    rows = [
+        {"label": str(labels[group]), "split": splits[group % 4], "leak_group": f"g{group}"}
+        for group in range(groups)
+        for _ in range(members)
+    ]
+    image = [look[group].tolist() for group in range(groups) for _ in range(members)]
+    return items(rows), embedded(image, [()] * len(rows), [(1.0,) * 256, (-1.0,) * 256])
+
+
+def test_a_model_that_knows_items_by_heart_shines_on_a_random_split_alone() -> None:
+    rows, seen = memorable()
+    results = evaluate(rows, {"m": seen}, SETTINGS, 0)
+    random = rows["split"].gather(np.random.default_rng(3).permutation(rows.height))
+    # Another split of whole groups: the second quarter of them is tested.
+    other = pl.Series(
+        ["test" if int(name[1:]) % 4 == 1 else "train" for name in rows["leak_group"].to_list()]
+    )
+    found = stage.on_other_splits(
+        rows, {"m": seen}, results, {"other_seed": other, "random": random}, SETTINGS, 0
+    )
+    assert [row["split"] for row in found] == ["this", "other_seed", "random"]
+    this, same_way, leaky = found
+    probe = board(results)["m", "linear probe", "image"]
+    assert {key: this[key] for key in ("top1", "top1_low", "top1_high", "macro_f1", "n_test")} == {
+        key: probe[key] for key in ("top1", "top1_low", "top1_high", "macro_f1", "n_test")
+    }
+    assert leaky["top1"] > 0.9
+    assert max(this["top1"], same_way["top1"]) < 0.75
+    assert leaky["macro_f1_low"] > max(this["macro_f1_high"], same_way["macro_f1_high"])
+    assert all(row["macro_f1_low"] <= row["macro_f1"] <= row["macro_f1_high"] for row in found)
+    assert [row["n_train"] for row in found] == [600, 600, 600]
+    assert (this["known_share"], same_way["known_share"]) == (0, 1)
+    assert 0.6 < leaky["known_share"] < 0.9
+
+
+def test_the_probe_that_sees_most_is_compared() -> None:
+    rows, seen = separable()
+    results = evaluate(rows, {"m/x y": seen}, SETTINGS, 0)
+    found = stage.on_other_splits(rows, {"m/x y": seen}, results, {"random": rows["split"]}, SETTINGS, 0)
+    assert [(row["model"], row["inputs"], row["split"]) for row in found] == [
+        ("m/x y", "image+text", "this"), ("m/x y", "image+text", "random"),
+    ]  # fmt: skip
+    # The same split with the same C is the same model.
+    assert {**found[0], "split": "random"} == found[1]
+
+
+def test_without_a_probe_there_is_nothing_to_compare() -> None:
+    rows, seen = separable()
+    unlabelled = rows.with_columns(label=pl.lit(None, pl.String))
+    nothing = stage.no_embeddings(rows, "sees nothing")
+    for given_rows, model in ((unlabelled, seen), (rows, nothing)):
+        results = evaluate(given_rows, {"m": model}, SETTINGS, 0)
+        assert (
+            stage.on_other_splits(given_rows, {"m": model}, results, {"random": rows["split"]}, SETTINGS, 0)
+            == []
+        )
+
+
+def test_a_split_whose_test_has_no_label_is_left_out() -> None:
+    rows, seen = separable()
+    results = evaluate(rows, {"m": seen}, SETTINGS, 0)
+    no_test = pl.Series(["train"] * rows.height)
+    no_train = pl.Series(["test"] * rows.height)
+    found = stage.on_other_splits(rows, {"m": seen}, results, {"a": no_test, "b": no_train}, SETTINGS, 0)
+    assert [row["split"] for row in found] == ["this"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dataset_pipeline.stages.figures import baseline_figures, statistics_figures
+from dataset_pipeline.stages.figures import baseline_figures, cleanliness_figures, statistics_figures
 
 SPLITS = ("train", "validation", "test")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -43,6 +43,26 @@ def board(model: str = "small-clip", **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def cleanliness() -> dict[str, Any]:
+    def side(identical: float, *histogram: int) -> dict[str, Any]:
+        return {"compared": sum(histogram), "identical": identical, "histogram": list(histogram)}
+
+    near = {"edges": [0.0, 0.5, 1.0], "this_split": side(0, 3, 1), "random_split": side(0.75, 1, 3)}
+    rows = [
+        {"rule": rule, "threshold": threshold, "groups": groups}
+        for rule, counts in (("configured", (9, 8)), ("similarity alone", (9, 2)))
+        for threshold, groups in zip((1.0, 0.9), counts, strict=True)
+    ]
+    return {
+        "nearest_in_train": {"image": near, "text": near},
+        "price": {
+            "items": 10,
+            "image": {"threshold": 0.95, "rows": rows},
+            "text": {"threshold": 0.85, "rows": rows[:2]},
+        },
+    }
+
+
 def drawn(classes: list[dict[str, Any]]) -> bytes:
     """The figure of the classes, alone: drawing takes a while."""
     report = statistics(classes=classes, languages=[], removed=[], images={"pictures": 0}, texts={})
@@ -62,6 +82,22 @@ def test_every_figure_of_a_full_report() -> None:
     assert {"boot", "hat", "train", "validation", "test", "items"} <= set(words(made["classes.svg"]))
     assert {"image blank", "1,234"} <= set(words(made["removed.svg"]))
     assert sorted(baseline_figures(board())) == ["leaderboard.svg", "similarity_small_clip.svg"]
+
+
+def test_what_is_near_and_what_it_costs() -> None:
+    made = cleanliness_figures(cleanliness())
+    assert sorted(made) == [
+        "nearest_in_train_image.svg", "nearest_in_train_text.svg", "price_image.svg", "price_text.svg",
+    ]  # fmt: skip
+    assert {
+        "this split: 0.0 % are also in train", "a random split: 75.0 % are also in train", "% of the test pictures",
+    } <= set(words(made["nearest_in_train_image.svg"]))  # fmt: skip
+    assert {"by all rules of this dataset", "by similarity alone", "the configured threshold"} <= set(
+        words(made["price_image.svg"])
+    )
+    assert "by similarity alone" not in words(made["price_text.svg"])  # it has no such rows
+    assert cleanliness_figures(cleanliness()) == made
+    assert cleanliness_figures({"nearest_in_train": {}, "price": {"items": 0}}) == {}
 
 
 def test_equal_reports_give_equal_bytes() -> None:
@@ -142,7 +178,12 @@ def test_counts_have_whole_numbers_on_their_axis() -> None:
 
 
 def test_figures_refer_to_nothing_outside() -> None:
-    for svg in [*statistics_figures(statistics(), SPLITS).values(), *baseline_figures(board()).values()]:
+    made = [
+        statistics_figures(statistics(), SPLITS),
+        baseline_figures(board()),
+        cleanliness_figures(cleanliness()),
+    ]
+    for svg in (svg for figures in made for svg in figures.values()):
         for element in ET.fromstring(svg.decode()).iter():
             for name, value in element.attrib.items():
                 if name.endswith(("href", "src")):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dataset_pipeline.config import Baselines, DatasetConfig, Statistics
-from dataset_pipeline.stages import baselines, figures, report, statistics
+from dataset_pipeline.stages import baselines, cleanliness, figures, report, statistics
 from dataset_pipeline.stages.licences import licence_report
 from dataset_pipeline.tables import IMAGES, PAIRS, REMOVED, SPLIT_ITEMS, THUMBNAIL_SIDE_PX
 from dataset_pipeline_tests.toy_release import toy_config
@@ -79,7 +79,7 @@ def images(count: int = 24) -> pl.LazyFrame:
     return pl.LazyFrame(
         [
             {
-                "image_ref": f"noise/{number}", "sha256": f"p{number}", "width_px": 70 + number, "height_px": 61,
+                "image_ref": f"noise/{number}", "sha256": f"p{number}", "pixel_hash": f"h{number}", "width_px": 70 + number, "height_px": 61,
                 "format": "PNG", "mode": "RGB", "size_bytes": 4321 + number, "brightness": 100.5 + number,
                 "contrast": 33.25, "entropy_bits": 5.5, "sharpness": 77777.0,
                 "thumbnail": bytes([number % 256]) * (side * side * 3),
@@ -116,7 +116,10 @@ def all_reports(
     found = baselines.Embeddings(
         "a model of the test", vectors, place, vectors, place, np.eye(4, dtype=np.float32)[:2]
     )
-    results = baselines.evaluate(made, {"small-clip": found}, Baselines(bootstrap_samples=100), 0)
+    settings, models = Baselines(bootstrap_samples=100), {"small-clip": found}
+    results = baselines.evaluate(made, models, settings, 0)
+    others = {name: cleanliness.random_split(made, seed) for name, seed in (("other_seed", 1), ("random", 2))}
+    results.report["other_splits"] = baselines.on_other_splits(made, models, results, others, settings, 0)
     return {
         "statistics": statistics.statistics(frame, images(), REMOVED_ROWS, names, Statistics()),
         "labels": statistics.label_report(frame, REMOVED_ROWS, conflicts),
@@ -131,6 +134,9 @@ def all_reports(
             "planted_copies": 55,
             "search_recall": {"near_image": {"darker": 0.875}, "near_text": {}},
         },
+        "cleanliness": cleanliness.cleanliness_report(
+            frame, frame, pl.LazyFrame(schema=dict(PAIRS)), images(), names, config
+        ),
         "duplicates": {"pairs_by_kind": {"near_image": 321}},
         "pii": {
             "is_enabled": True,
@@ -150,6 +156,7 @@ def drawn(config: DatasetConfig, reports: Mapping[str, Any]) -> dict[str, bytes]
     return {
         **figures.statistics_figures(reports["statistics"], list(config.split.ratios)),
         **figures.baseline_figures(reports["baselines"]),
+        **figures.cleanliness_figures(reports["cleanliness"]),
     }
 
 
@@ -192,6 +199,10 @@ def test_the_page_has_every_section_and_says_what_happened(page: str) -> None:
         "majority classification none", "small-clip linear probe image+text", "a model of the test",
         "Every item’s licence allows this", "1 of 2 checks passed", "labels FAILED warning 9 missing",
         "CC-BY-SA-4.0 24 yes yes the same licence", "unreadable or unlisted",
+        "How near test is to train", "pictures this split 6 0.0 %", "Pictures: correlation of colour thumbnails",
+        "Large or perfectly clean? ", "pictures all rules 1 (identical) 0 24 1 24 2 ", "texts all rules 0.85 (configured)",
+        "The same model on a random split", "small-clip image+text random: it leaks",
+        "small-clip image+text without leaks, another seed",
     ):  # fmt: skip
         assert expected in words, expected
 
@@ -328,6 +339,27 @@ def test_everything_of_the_data_is_escaped() -> None:
 
 
 # -- what a dataset may lack ---------------------------------------------------------------
+
+
+def test_without_anything_to_compare_there_is_no_talk_of_it(
+    config: DatasetConfig, full: dict[str, Any]
+) -> None:
+    bare = {"nearest_in_train": {}, "price": {"items": 3, "effective_classes": None}, "seed": 0}
+    boards = {"leaderboard": [], "models": {}, "similarity": {}}
+    for found in (
+        {**full, "cleanliness": bare, "baselines": boards},
+        {k: v for k, v in full.items() if k != "cleanliness"},
+    ):
+        words = Page(render(config, found)).words
+        assert "How near test is" not in words
+        assert "perfectly clean" not in words
+    assert "on a random split" not in Page(render(config, {**full, "baselines": boards})).words
+
+
+def test_a_sample_is_called_one(config: DatasetConfig, full: dict[str, Any]) -> None:
+    found = copy.deepcopy(full)
+    found["cleanliness"]["nearest_in_train"]["image"]["this_split"]["in_test"] = 5000
+    assert "pictures this split 6 of 5,000" in Page(render(config, found)).words
 
 
 @pytest.mark.parametrize(

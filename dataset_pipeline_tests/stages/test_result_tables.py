@@ -34,6 +34,28 @@ def test_tables_hold_the_rows_of_the_reports() -> None:
     }
 
 
+def test_prices_and_scores_on_other_splits_are_tables() -> None:
+    row = {
+        "rule": "configured", "threshold": 1.0, "pairs": 0, "groups": 3, "largest_group": 2, "items_merged": 4,
+        "effective_classes": None,
+    }  # fmt: skip
+    price = {
+        "items": 4,
+        "text": {"rows": [row]},
+        "image": {"rows": [{**row, "threshold": 0.9, "effective_classes": 1.5}]},
+    }
+    others = [{"model": "m", "split": "this", "top1": 0.5}, {"model": "m", "split": "random", "top1": 0.75}]
+    boards = {"leaderboard": [], "other_splits": others}
+    made = result_tables(reports(cleanliness={"price": price}, baselines=boards))
+    assert made["price_of_cleanliness"].rows() == [
+        ("image", "configured", 0.9, 0, 3, 2, 4, 1.5),
+        ("text", "configured", 1.0, 0, 3, 2, 4, None),
+    ]
+    assert made["other_splits"].rows() == [("m", "this", 0.5), ("m", "random", 0.75)]
+    nothing = result_tables(reports(cleanliness={"price": {"items": 0}}))
+    assert nothing["price_of_cleanliness"].is_empty()
+
+
 @pytest.mark.parametrize("more", [{}, {"baselines": {"leaderboard": [], "models": {}, "similarity": {}}}])
 def test_without_baselines_there_is_no_table_of_them(more: dict[str, Any]) -> None:
     assert "baselines" not in result_tables(reports(**more))
