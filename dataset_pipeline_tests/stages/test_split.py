@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import Split
 from dataset_pipeline.errors import GateError
-from dataset_pipeline.stages.split import MOVED, SplitResult, split_items
+from dataset_pipeline.stages.split import LOW_LABELS, MOVED, SplitResult, split_items
 from dataset_pipeline.tables import PAIRS, SPLIT_ITEMS
+from dataset_pipeline_tests.pictures import CLOTHING
 from dataset_pipeline_tests.stages.crafted import deduplicated
 
 Row = dict[str, Any]
@@ -392,9 +394,10 @@ def test_released_items_do_not_fill_an_empty_split() -> None:
 @st.composite
 def two_versions(draw: st.DrawFn) -> tuple[list[Row], list[tuple[str, str, str]], dict[str, str]]:
     rows, links = draw(connected_items())
-    names = st.sampled_from(["train", "validation", "test"])
-    ids = st.integers(0, len(rows) + 3).map("i{:02}".format)
-    return rows, links, draw(st.dictionaries(ids, names, max_size=12))
+    count = len(rows) + 4  # some are removed items
+    names = st.sampled_from(["train", "validation", "test", None, None])
+    before = draw(st.lists(names, min_size=count, max_size=count))
+    return rows, links, {f"i{n:02}": split for n, split in enumerate(before) if split is not None}
 
 
 @given(two_versions(), st.integers(0, 3))
@@ -428,6 +431,143 @@ def test_what_was_released_stays_unless_a_group_was_cut(
     settled = split(rows, *links, seed=seed + 1, released={**before, **splits})
     assert column(settled, "split") == splits
     assert moves(settled) == []
+
+
+# -- labels that may be tested -------------------------------------------------------------
+
+
+def test_only_groups_with_chosen_label_sources_are_in_test() -> None:
+    rows = lone(100, label="x")
+    for n, row in enumerate(rows):
+        row["label_source"] = ("human", "model", None)[0 if n < 50 else 1 + n % 2]
+    for n in range(20):  # half of the human labels are in groups with others
+        rows[n]["group_keys"] = rows[50 + n]["group_keys"] = [f"k={n}"]
+    result = split(rows, test_label_sources=["human"], ratios={"train": 0.5, "validation": 0.2, "test": 0.3})
+    splits = column(result, "split")
+    assert sorted(name for name, found in splits.items() if found == "test") == [
+        f"{n:05}" for n in range(20, 50)
+    ]
+    assert result.summary["items"].to_list() == [50, 20, 30]
+    # Validation is no test: it may hold others.
+    assert any(splits[f"{n:05}"] == "validation" for n in range(70, 100))
+
+
+def test_too_few_items_for_the_test_split_are_counted() -> None:
+    rows = lone(100, label_source="model")
+    for n in range(12):
+        rows[n]["label_source"] = "human"
+    for n in range(4):
+        rows[n]["group_keys"] = rows[50 + n]["group_keys"] = [f"k={n}"]
+    with pytest.raises(GateError) as caught:
+        split(rows, test_label_sources=["human", "annotator"])
+    assert caught.value.message == (
+        "8 items are in groups whose labels all come from human, annotator (split.test_label_sources) and may be "
+        "in test, of 12 items with such a label; test is to hold 10 of 100 items"
+    )
+    enough = {"train": 0.92, "test": 0.08}
+    assert split(rows, test_label_sources=["human"], ratios=enough).summary["items"].to_list() == [92, 8]
+
+
+def test_too_few_items_because_of_what_was_released_is_another_matter() -> None:
+    # 10 are to be in test and only 6 are left: not for want of labels, the rest has been released in train.
+    rows = lone(100, label_source="human")
+    before = {row["item_id"]: "train" for row in rows[6:]}
+    result = split(rows, released=before, test_label_sources=["human"], ratios={"train": 0.9, "test": 0.1})
+    assert result.summary["items"].to_list() == [94, 6]
+
+
+def test_a_label_from_elsewhere_takes_its_group_out_of_test_and_says_so() -> None:
+    rows = lone(40, label_source="human")
+    for n in (1, 3, 5):
+        rows[n]["label_source"] = "model"
+    links = [("00000", "00001", "near_image"), ("00002", "00003", "near_image")]
+    before = {"00000": "test", "00001": "train", "00002": "test", "00004": "test", "00005": "test"}
+    result = split(rows, *links, released=before, test_label_sources=["human"])
+    splits = column(result, "split")
+    # With "00001" it goes where that was; with "00003", which is new, and alone, anywhere but to test.
+    assert splits["00000"] == splits["00001"] == "train"
+    assert splits["00002"] == splits["00003"] != "test"
+    assert (splits["00004"], splits["00005"] == "test") == ("test", False)
+    assert moves(result) == [
+        (name, "test", splits[name], "label_source") for name in ("00000", "00002", "00005")
+    ]
+    assert dict(result.moved.select("item_id", "follows_item_id").iter_rows()) == {
+        "00000": "00001", "00002": None, "00005": None,
+    }  # fmt: skip
+
+
+def test_rare_labels_get_their_test_items_or_none() -> None:
+    rows = lone(60, label="common")
+    rows += [{"item_id": f"four{n}", "label": "four"} for n in range(4)]
+    rows += [{"item_id": f"three{n}", "label": "three"} for n in range(3)]
+    rows += [{"item_id": f"pair{n}", "label": "two groups", "group_keys": [f"k={n // 5}"]} for n in range(10)]
+    rows += [{"item_id": f"block{n}", "label": "one group", "group_keys": ["k=block"]} for n in range(8)]
+    for seed in range(5):
+        result = split(rows, seed=seed, min_test_per_label=2, ratios={"train": 0.9, "test": 0.1})
+        tested = result.items.filter(pl.col("split") == "test").collect()["label"].value_counts()
+        counts = dict(tested.iter_rows())
+        assert (counts["four"], counts["two groups"]) == (2, 5)
+        assert counts["common"] == 6, "labels that have enough keep their share"
+        assert "three" not in counts  # two in test would leave one to learn from
+        assert result.low_labels.rows() == [("one group", 8, 1, 0), ("three", 3, 3, 0)]
+        assert dict(result.low_labels.schema) == dict(LOW_LABELS)
+        assert result.report["labels_below_minimum"] == 2
+
+
+def test_the_minimum_moves_nothing_that_was_released() -> None:
+    rows = lone(40, label="common") + [{"item_id": f"rare{n}", "label": "rare"} for n in range(5)]
+    before = {"rare0": "test", **{f"rare{n}": "train" for n in (1, 2, 3)}}
+    result = split(rows, released=before, min_test_per_label=3)
+    assert moves(result) == []
+    splits = column(result, "split")
+    assert (splits["rare0"], splits["rare4"]) == ("test", "train")
+    assert result.low_labels.rows() == [("rare", 5, 5, 1)]
+
+
+def test_no_label_with_enough_items_for_a_test_split() -> None:
+    with pytest.raises(GateError, match="no item is in split test"):
+        split(
+            [{"item_id": f"{n}", "label": f"{n // 2}"} for n in range(12)],
+            min_test_per_label=2,
+            ratios=HALVES,
+        )
+
+
+@given(two_versions(), st.integers(0, 4), st.lists(st.integers(0, 2), min_size=40, max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_the_rules_for_test_hold_together(
+    data: tuple[list[Row], list[tuple[str, str, str]], dict[str, str]], minimum: int, sources: list[int]
+) -> None:
+    rows, links, before = data
+    for row, number in zip(rows, sources, strict=False):
+        row["label_source"] = ("human", "human", "model")[number]
+    rules: dict[str, Any] = {"min_test_per_label": minimum, "test_label_sources": ["human"]}
+    rules["ratios"] = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    try:
+        result = split(rows, *links, released=before, **rules)
+    except GateError:
+        return
+    splits, groups = column(result, "split"), slow_groups(rows, links, with_removed=True)
+    by_id = {row["item_id"]: row for row in rows}
+    assert sorted(splits) == sorted(by_id)
+    low = set(result.low_labels["label"])
+    for name, found in splits.items():
+        members = [other for other in groups[name] if other in by_id]
+        assert {splits[other] for other in members} == {found}
+        if found == "test":
+            assert all(by_id[other]["label_source"] == "human" for other in members)
+        was_there = any(other in before for other in groups[name])
+        assert found == "train" or was_there or not {by_id[other]["label"] for other in members} & low
+    for label in {row["label"] for row in rows} - {None}:
+        found_in = [splits[name] for name, row in by_id.items() if row["label"] == label]
+        assert (found_in.count("test") < minimum) == (label in low)
+    changed = {name for name in before if name in splits and splits[name] != before[name]}
+    assert set(result.moved["item_id"]) == changed
+    shuffled = rows.copy()
+    random.Random(minimum).shuffle(shuffled)
+    again = split(shuffled, *links[::-1], released=before, **rules)
+    assert again.items.collect().equals(result.items.collect())
+    assert again.moved.equals(result.moved)
 
 
 # -- what cannot be split ------------------------------------------------------------------
@@ -493,3 +633,153 @@ def test_an_empty_published_split_is_refused() -> None:
     rows = [{"item_id": f"{n}", "published_split": "train"} for n in range(5)]
     with pytest.raises(GateError, match="no item is in split validation, test"):
         split(rows, method="published")
+
+
+def test_what_was_released_does_not_change_a_published_split() -> None:
+    rows = [{"item_id": f"{n}", "published_split": ("train", "test")[n % 2]} for n in range(6)]
+    result = split(rows, method="published", ratios=HALVES, released={"0": "test"})
+    assert column(result, "split")["0"] == "train"
+    assert moves(result) == []
+
+
+@pytest.mark.parametrize("rule", [{"test_label_sources": ["human"]}, {"min_test_per_label": 1}])
+def test_rules_that_change_a_split_do_not_go_with_one_that_is_kept(rule: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="change a split, and method 'published' keeps it"):
+        Split(method="published", **rule)
+
+
+def published(splits: Mapping[str, str | None]) -> list[Row]:
+    return [{"item_id": name, "published_split": split} for name, split in splits.items()]
+
+
+def test_a_repair_moves_the_fewest_items() -> None:
+    rows = published({
+        "a": "train", "b": "train", "c": "test",
+        "d": "test", "e": "train",
+        "f": "validation", "g": "train",
+        "h": "validation", "i": "validation", "j": "test", "k": "train",
+        "l": "train", "m": None, "n": "test", "o": "validation",
+    })  # fmt: skip
+    links = [
+        *(("a", "b", "near_image"), ("b", "c", "near_text")),  # most are in train: the test item goes there
+        ("d", "e", "same_bytes"),  # a tie goes to test
+        ("f", "g", "near_image"),  # and to validation where test has no part in it
+        *(("h", "i", "near_image"), ("h", "j", "near_image"), ("h", "k", "near_image")),
+        ("l", "m", "near_image"),  # an item without a published split follows, and does not count as moved
+    ]
+    result = split(rows, *links, method="repaired")
+    assert column(result, "split") == {
+        **dict.fromkeys("abc", "train"), **dict.fromkeys("de", "test"), **dict.fromkeys("fg", "validation"),
+        **dict.fromkeys("hijk", "validation"), "l": "train", "m": "train", "n": "test", "o": "validation",
+    }  # fmt: skip
+    assert result.moved.rows() == [
+        ("c", "test", "train", "a", "group_cut", "near_text", "a"),
+        ("e", "train", "test", "d", "group_cut", "same_bytes", "d"),
+        ("g", "train", "validation", "f", "group_cut", "near_image", "f"),
+        ("j", "test", "validation", "h", "group_cut", "near_image", "h"),
+        ("k", "train", "validation", "h", "group_cut", "near_image", "h"),
+    ]
+    counts = {name: result.report[name] for name in ("kept_published", "new", "moved", "groups_cut_before")}
+    assert counts == {"kept_published": 9, "new": 1, "moved": 5, "groups_cut_before": 4}
+
+
+def test_a_repair_of_a_split_without_leaks_is_that_split() -> None:
+    rows = published(
+        {row["item_id"]: ("train", "validation", "test")[n % 3] for n, row in enumerate(lone(30))}
+    )
+    for seed in range(3):
+        result = split(rows, method="repaired", seed=seed)
+        assert column(result, "split") == {row["item_id"]: row["published_split"] for row in rows}
+        assert moves(result) == []
+
+
+def test_a_repair_keeps_large_groups_that_were_published_together() -> None:
+    rows = published({f"{n:02}": "train" if n < 18 else "test" for n in range(20)})
+    for row in rows[:18]:
+        row["group_keys"] = ["k=1"]
+    result = split(rows, method="repaired", ratios=HALVES)
+    assert result.summary["items"].to_list() == [18, 2]
+
+
+def test_a_repair_fills_gaps_but_guesses_no_names() -> None:
+    rows = published({f"{n:02}": (None, "train", "test")[n % 3] for n in range(30)})
+    result = split(rows, method="repaired", stratify=[], ratios={"train": 2 / 3, "test": 1 / 3})
+    assert result.summary["items"].to_list() == [20, 10]
+    rows[4]["published_split"] = "dev"
+    with pytest.raises(
+        GateError, match=r"1 items have no published split that is in split.ratios: dev \(1\)"
+    ):
+        split(rows, method="repaired", ratios=HALVES)
+
+
+def test_what_was_released_goes_before_what_was_published() -> None:
+    # Released in train with a majority of one; two more of the group now come with a published test split.
+    rows = published({"a": "train", "b": "test", "c": "test", "d": "test", "e": "train"})
+    links = [("a", "b", "near_image"), ("b", "c", "near_image")]
+    result = split(rows, *links, method="repaired", ratios=HALVES, released={"a": "train"})
+    assert column(result, "split") == {**dict.fromkeys("abc", "train"), "d": "test", "e": "train"}
+    assert result.moved.select("item_id", "old_split", "follows_item_id").rows() == [
+        ("b", "test", "a"), ("c", "test", "a"),
+    ]  # fmt: skip
+
+
+@given(connected_items(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_repair_is_the_smallest_one(
+    data: tuple[list[Row], list[tuple[str, str, str]]], draw: st.DataObject
+) -> None:
+    rows, links = data
+    names = ["train", "validation", "test"]
+    for row in rows:
+        row["published_split"] = draw.draw(st.sampled_from([*names, None]))
+    try:
+        result = split(rows, *links, method="repaired")
+    except GateError:
+        return
+    splits, groups = column(result, "split"), slow_groups(rows, links)
+    former = {row["item_id"]: row["published_split"] for row in rows}
+    fewest = 0
+    for group in set(groups.values()):
+        assert len({splits[name] for name in group}) == 1
+        known = [former[name] for name in group if former[name] is not None]
+        fewest += min(sum(name != home for name in known) for home in names)  # every home is tried
+    assert result.moved.height == fewest
+    moved = {name for name, split in former.items() if split is not None and split != splits[name]}
+    assert set(result.moved["item_id"]) == moved
+    assert result.report["kept_published"] + result.report["new"] + fewest == len(rows)
+    shuffled = rows.copy()
+    random.Random(0).shuffle(shuffled)
+    assert split(shuffled, *links[::-1], method="repaired").items.collect().equals(result.items.collect())
+
+
+@pytest.mark.skipif(
+    not (CLOTHING / "images.csv").is_file(), reason=f"the clothing photos are not there: {CLOTHING}"
+)
+def test_a_random_split_of_real_photos_is_repaired() -> None:
+    """Photos at random, as they are mostly published, cut most senders' photos apart."""
+    photos = pl.read_csv(CLOTHING / "images.csv", infer_schema=False).sort("image")
+    generator = random.Random(11)
+    given_splits = generator.choices(["train", "validation", "test"], [0.8, 0.1, 0.1], k=photos.height)
+    rows = [
+        {
+            "item_id": row["image"],
+            "label": row["label"],
+            "group_keys": [f"sender_id={row['sender_id']}"],
+            "published_split": split,
+        }
+        for row, split in zip(photos.iter_rows(named=True), given_splits, strict=True)
+    ]
+    result = split(rows, method="repaired")
+    splits = column(result, "split")
+    senders: dict[str, list[Row]] = {}
+    for row in rows:
+        senders.setdefault(row["group_keys"][0], []).append(row)
+    cut = [of for of in senders.values() if len({row["published_split"] for row in of}) > 1]
+    fewest = 0
+    for of in senders.values():
+        assert len({splits[row["item_id"]] for row in of}) == 1
+        fewest += len(of) - max(Counter(row["published_split"] for row in of).values())
+    assert len(cut) > len(senders) / 4, "a random split that leaks nothing would test nothing"
+    assert result.report["groups_cut_before"] == len(cut)
+    assert result.moved.height == fewest > 0
+    assert set(result.moved["links"]) == {"group_key"}
