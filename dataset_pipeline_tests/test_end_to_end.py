@@ -228,7 +228,7 @@ LAYOUT = re.compile(
     r"README\.md|LICENSE|CITATION\.cff|CHANGELOG\.md|datasheet\.md|croissant\.json|provenance\.json|SHA256SUMS"
     r"|data/(train|validation|test)-\d{5}-of-\d{5}\.parquet"
     r"|metadata/(items|removed|duplicate_pairs)\.parquet"
-    r"|reports/report\.html|reports/(statistics|leakage|duplicates|pii|labels|baselines|licences|quality)\.json"
+    r"|reports/report\.html|reports/(statistics|cleanliness|leakage|duplicates|pii|labels|baselines|licences|quality)\.json"
     r"|reports/figures/[a-z0-9_-]+\.(svg|png)|reports/tables/[a-z0-9_]+\.(csv|tex)"
     r"|predictions/[A-Za-z0-9_.-]+\.parquet|notebook/explore\.ipynb"
 )
@@ -244,7 +244,8 @@ def test_layout(each: Expected) -> None:
         *(
             f"reports/{name}.json"
             for name in (
-                *("statistics", "leakage", "duplicates", "pii", "labels", "baselines", "licences", "quality"),
+                *("statistics", "cleanliness", "leakage", "duplicates", "pii", "labels", "baselines"),
+                *("licences", "quality"),
             )
         ),
         *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test")),
@@ -544,6 +545,52 @@ def test_a_broken_build_leaves_the_release_before_it(
     assert list((copy.store.folder / "tmp").iterdir()) == []
     build(copy)
     assert pl.read_parquet(copy.release / "metadata" / "items.parquet").height == ITEMS - 1
+
+
+# -- splits ----------------------------------------------------------------------------------------
+
+
+def test_a_published_split_that_leaks_is_refused_or_repaired(tmp_path: Path) -> None:
+    """The owners' pairs are torn apart by the split that the source brings along."""
+    source = {"columns": {"split": "lang", "language": "en"}}
+    config = write_dataset(tmp_path / "source", source=source, split={"method": "published"})
+    torn = ("train", "test", "train", "validation")
+    given = {row["id"]: "train" if n < 28 else torn[n % 4] for n, row in enumerate(rows())}
+    write_manifest(config.parent / "items.csv", [row | {"lang": given[row["id"]]} for row in rows()])
+    with bench(config, tmp_path / "storage") as made:
+        result = made.run()
+        assert not result.success
+        assert not made.store.releases.exists()
+        set_config(
+            made, split={"method": "repaired", "ratios": {"train": 0.7, "validation": 0.15, "test": 0.15}}
+        )
+        build(made)
+        splits = splits_of(made.release)
+        # Of each torn pair one item is in train; what is safer for evaluation wins, and the other one moves.
+        evaluated = {name: split for name, split in given.items() if split != "train"}
+        assert {name: splits[name] for name in evaluated} == evaluated
+        snapshot = made.store.latest("train_test_split")
+        assert snapshot is not None
+        assert snapshot.json("split")["groups_cut_before"] == 6
+        moved = [f"item-{number}" for number in range(28, ITEMS, 2)]
+        assert snapshot.table("moved").collect()["item_id"].to_list() == moved
+        assert {name for name, split in splits.items() if split != "train"} == {*evaluated, *moved}
+
+
+def test_test_items_come_from_chosen_label_sources_or_not_at_all(tmp_path: Path) -> None:
+    columns = {"label_source": "lang", "language": "en", "group_keys": ["owner"]}
+    rules = {"test_label_sources": ["en"], "min_test_per_label": 3}
+    config = write_dataset(tmp_path / "source", source={"columns": columns}, split=rules)
+    with bench(config, tmp_path / "storage") as made:
+        failure = failures(made.run())  # every owner has one item of each
+        assert "0 items are in groups whose labels all come from en" in failure
+        assert len(failure.splitlines()) == 1
+        write_manifest(config.parent / "items.csv", [row | {"owner": row["id"]} for row in rows()])
+        build(made)
+        items = pl.read_parquet(made.release / "metadata" / "items.parquet")
+        tested = items.filter(pl.col("split") == "test")
+        assert set(tested["label_source"]) == {"en"}
+        assert min(Counter(tested["label"].to_list()).values()) >= 3
 
 
 # -- versions --------------------------------------------------------------------------------------
