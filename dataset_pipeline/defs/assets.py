@@ -25,6 +25,7 @@ from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
     baselines,
     clean,
+    cleanliness,
     croissant,
     diff,
     duplicates,
@@ -129,8 +130,8 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("train_test_split", "deduplicated_items", "cleaned_items", "raw_images"),
                 build_statistics,
                 checks.statistics(dataset.config),
-                modules=(statistics, licences, figures),
-                settings=("licence", "sources", "split", "statistics"),
+                modules=(statistics, cleanliness, licences, figures),
+                settings=("licence", "sources", "duplicates", "split", "statistics", "seed"),
                 main_table="class_balance",
             ),
             Stage(
@@ -141,8 +142,8 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("train_test_split", "raw_images"),
                 build_clip_baselines,
                 checks.clip_baselines(dataset.config),
-                modules=(baselines, clip),
-                settings=("baselines", "seed"),
+                modules=(baselines, cleanliness, clip),
+                settings=("split", "baselines", "seed"),
                 main_table="leaderboard" if dataset.config.baselines.enabled else None,
             ),
             Stage(
@@ -331,6 +332,7 @@ def build_train_test_split(work: Work) -> None:
     work.writer.table("items", result.items)
     work.writer.table("summary", result.summary)
     work.writer.table("strata", result.strata)
+    work.writer.table("deviation", result.deviation)
     work.writer.table("moved", result.moved)
     work.writer.table("low_labels", result.low_labels)
     work.writer.json("split", {**result.report, "kept_release": None if before is None else before.name})
@@ -349,6 +351,8 @@ def build_train_test_split(work: Work) -> None:
         splits=result.summary.select("split", "items", "share", "groups").to_dicts(),
         kept_release="none" if before is None else before.name,
         moved_items=result.report["moved"],
+        items_off_target=result.report["items_off_target"],
+        items_off_target_at_least=result.report["items_off_target_at_least"],
         moved=result.moved.head(split.SHOWN_ROWS).to_dicts(),
         labels_below_minimum=result.low_labels.head(split.SHOWN_ROWS).to_dicts(),
     )
@@ -369,7 +373,7 @@ def _kept_release(dataset: Dataset, store: Store) -> Path | None:
 
 
 def build_statistics(work: Work) -> None:
-    """Statistics, label and licence reports, and their figures."""
+    """Statistics, label, licence and cleanliness reports, and their figures."""
     config, names = work.config, work.config.text_names
     items = work.inputs["train_test_split"].table("items")
     removed = _all_removed(work)
@@ -379,8 +383,18 @@ def build_statistics(work: Work) -> None:
     work.writer.json("statistics", found)
     work.writer.json("labels", labels)
     work.writer.json("licences", licences.licence_report(items, config))
+    clean_report = cleanliness.cleanliness_report(
+        items,
+        work.inputs["cleaned_items"].table("items"),
+        work.inputs["deduplicated_items"].table("duplicate_pairs"),
+        image_table,
+        names,
+        config,
+    )
+    work.writer.json("cleanliness", clean_report)
     work.writer.table("class_balance", statistics.class_balance_table(found))
-    for name, figure in figures.statistics_figures(found, list(config.split.ratios)).items():
+    drawn = figures.statistics_figures(found, list(config.split.ratios))
+    for name, figure in {**drawn, **figures.cleanliness_figures(clean_report)}.items():
         work.writer.file(f"figures/{name}", figure)
     work.writer.facts.update(
         classes=[{"class": row["value"], "items": row["items"]} for row in found["classes"][:10]],
@@ -398,6 +412,10 @@ def build_clip_baselines(work: Work) -> None:
         for model in config.baselines.models:
             embeddings[model.name] = _embed(work, model, items, image_table)
         results = baselines.evaluate(items, embeddings, config.baselines, config.seed)
+        others = _other_splits(work)
+        results.report["other_splits"] = baselines.on_other_splits(
+            items, embeddings, results, others, config.baselines, config.seed
+        )
         work.writer.json("baselines", results.report)
         work.writer.table("leaderboard", results.leaderboard)
         for name, table in results.predictions.items():
@@ -407,6 +425,16 @@ def build_clip_baselines(work: Work) -> None:
         work.writer.facts["leaderboard"] = results.leaderboard.to_dicts()
     else:
         work.writer.json("baselines", {"leaderboard": [], "models": {}, "similarity": {}})
+
+
+def _other_splits(work: Work) -> dict[str, pl.Series]:
+    """Other splits of the items, in order of item_id: one without leaks where there is one, and a random one."""
+    items = work.inputs["train_test_split"].table("items").sort("item_id").collect()
+    other = cleanliness.other_clean_split(items, work.config.split, work.config.seed)
+    return {
+        **({} if other is None else {"other_seed": other}),
+        "random": cleanliness.random_split(items, work.config.seed),
+    }
 
 
 def _baseline_items(work: Work) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -506,6 +534,7 @@ def build_published_archive(work: Work) -> None:
         for asset, name in (
             ("cleaned_items", "pii"), ("deduplicated_items", "duplicates"), ("train_test_split", "leakage"),
             ("statistics", "statistics"), ("statistics", "labels"), ("statistics", "licences"),
+            ("statistics", "cleanliness"),
             ("clip_baselines", "baselines"),
         )
     }  # fmt: skip

@@ -50,6 +50,16 @@ LOW_LABELS: Schema = {
 }
 """One row per label with fewer test items than split.min_test_per_label."""
 
+DEVIATION: Schema = {
+    "stratum": pl.String(),
+    "items": pl.Int64(),
+    "groups": pl.Int64(),
+    "off": pl.Float64(),
+    "least_off": pl.Float64(),
+}
+"""One row per stratum: its items beyond the targets of the splits they are in, and how many no split of these groups
+could have fewer of, looking at this stratum alone."""
+
 
 @dataclass(frozen=True)
 class SplitResult:
@@ -60,6 +70,8 @@ class SplitResult:
     """split, items, share, target_share, groups, labels, languages; one row a split, in the config's order."""
     strata: pl.DataFrame
     """stratum, split, items, target: items found and items that the ratio asks for (a fraction)."""
+    deviation: pl.DataFrame
+    """DEVIATION, sorted by stratum."""
     moved: pl.DataFrame
     """MOVED, sorted by item_id."""
     low_labels: pl.DataFrame
@@ -116,15 +128,18 @@ def split_items(
         table = table.with_columns(split=_Assignment(table, former, settings, seed).splits())
     _refuse_empty_splits(table, settings)
     joined = table.lazy().select("item_id", "leak_group", "split")
+    strata = _strata(table, settings)
+    deviation = _deviation(table, former, strata, settings)
     moved = _moved(table, former, links, settings)
     low_labels = _low_labels(table, settings)
     return SplitResult(
         items.join(joined, on="item_id", how="left").select(*SPLIT_ITEMS, *text_names).sort("item_id"),
         _summary(items, table, settings),
-        _strata(table, settings),
+        strata,
+        deviation,
         moved,
         low_labels,
-        _report(table, former, moved, low_labels, settings),
+        _report(table, former, deviation, moved, low_labels, settings),
     )
 
 
@@ -668,6 +683,57 @@ def _strata(table: pl.DataFrame, settings: Split) -> pl.DataFrame:
     )
 
 
+def _deviation(
+    table: pl.DataFrame, former: pl.DataFrame, strata: pl.DataFrame, settings: Split
+) -> pl.DataFrame:
+    """DEVIATION; groups that were in a split before are where they have to be."""
+    names = list(settings.ratios)
+    is_free = ~pl.col("leak_group").is_in(former["leak_group"].unique().implode())
+    if settings.method == "published":
+        is_free = pl.lit(False)
+    by_group = table.group_by("stratum", "leak_group", "split").agg(items=pl.len(), is_free=is_free.first())
+    facts = (
+        by_group.group_by("stratum")
+        .agg(
+            pl.col("items").sum().cast(pl.Int64),
+            groups=pl.len().cast(pl.Int64),
+            largest=pl.col("items").filter("is_free").max().fill_null(0),
+            **{
+                f"fixed{n}": pl.col("items").filter(~pl.col("is_free"), pl.col("split") == name).sum()
+                for n, name in enumerate(names)
+            },
+        )
+        .sort("stratum")
+    )
+    found = strata["items"].to_numpy().reshape(-1, len(names))
+    target = facts["items"].to_numpy()[:, None] * np.array(list(settings.ratios.values()))
+    fixed = facts.select(f"fixed{n}" for n in range(len(names))).to_numpy().astype(np.float64)
+    least = _least_off(target, fixed, facts["largest"].to_numpy())
+    return facts.with_columns(
+        off=pl.Series(np.maximum(found - target, 0).sum(axis=1)).round(3), least_off=pl.Series(least).round(3)
+    ).select(*DEVIATION)
+
+
+def _least_off(target: Floats, fixed: Floats, largest: Integers) -> Floats:
+    """Items beyond their targets that are certain, a stratum: shape (strata, splits) but for ``largest``.
+
+    ``fixed`` items are in a split already, one free group has ``largest`` items and is whole, and items are
+    no fractions. The others may go anywhere, one by one, so this is a bound and not always reached.
+    """
+    whole = np.floor(target + 1e-9)
+    least = np.full(len(target), np.inf)
+    for split in range(target.shape[1]):
+        there = fixed.copy()
+        there[:, split] += largest
+        off = np.maximum(there - target, 0).sum(axis=1)
+        missing = np.rint(target.sum(axis=1) - np.maximum(there, whole).sum(axis=1))
+        # A split that is filled up to the whole items of its target takes one more for what it then has too much.
+        one_more = np.sort(np.where(there <= whole, 1 - (target - whole), np.inf), axis=1)
+        off += np.where(np.arange(target.shape[1]) < missing[:, None], one_more, 0).sum(axis=1)
+        least = np.minimum(least, off)
+    return least
+
+
 def _low_labels(table: pl.DataFrame, settings: Split) -> pl.DataFrame:
     """LOW_LABELS."""
     return (
@@ -687,11 +753,12 @@ def _low_labels(table: pl.DataFrame, settings: Split) -> pl.DataFrame:
 def _report(
     table: pl.DataFrame,
     former: pl.DataFrame,
+    deviation: pl.DataFrame,
     moved: pl.DataFrame,
     low_labels: pl.DataFrame,
     settings: Split,
 ) -> dict[str, Any]:
-    """What was kept, what moved and what is new, as counts of items that are there."""
+    """What was kept, what moved, what is new, and how far strata are off their targets: counts of items."""
     present = former.join(table.select("item_id", "split"), on="item_id", how="inner")
     kept = present.filter(pl.col("old_split") == pl.col("split"))
     cut = present.group_by("leak_group").agg(pl.col("old_split").n_unique()).filter(pl.col("old_split") > 1)
@@ -708,6 +775,8 @@ def _report(
         ),
         "groups_cut_before": cut.height,
         "labels_below_minimum": low_labels.height,
+        "items_off_target": round(float(deviation["off"].sum()), 3),
+        "items_off_target_at_least": round(float(deviation["least_off"].sum()), 3),
     }
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import Split
 from dataset_pipeline.errors import GateError
-from dataset_pipeline.stages.split import LOW_LABELS, MOVED, SplitResult, split_items
+from dataset_pipeline.stages.split import DEVIATION, LOW_LABELS, MOVED, SplitResult, split_items
 from dataset_pipeline.tables import PAIRS, SPLIT_ITEMS
 from dataset_pipeline_tests.pictures import CLOTHING
 from dataset_pipeline_tests.stages.crafted import deduplicated
@@ -225,6 +225,76 @@ def test_a_group_that_fits_nowhere_else_leaves_no_split_empty() -> None:
     assert sorted(split(rows).summary["items"].to_list()) == [3, 3, 4]
 
 
+# -- how well the ratios are met -----------------------------------------------------------
+
+
+def test_lone_items_are_as_near_to_the_targets_as_whole_items_can_be() -> None:
+    rows = [{"item_id": f"{n:03}", "label": "xxxxxxxxxxy"[n % 11]} for n in range(97)]
+    result = split(rows, stratify=["label"])
+    assert dict(result.deviation.schema) == dict(DEVIATION)
+    # 89 x: 71.2 + 8.9 + 8.9, so at best 71 + 9 + 9. 8 y: 6.4 + 0.8 + 0.8, so 6 + 1 + 1.
+    assert result.deviation.rows() == [("x", 89, 89, 0.2, 0.2), ("y", 8, 8, 0.4, 0.4)]
+    assert (result.report["items_off_target"], result.report["items_off_target_at_least"]) == (0.6, 0.6)
+
+
+def test_what_is_whole_or_was_there_before_makes_some_deviation_certain() -> None:
+    rows = lone(40)
+    for n, row in enumerate(rows):
+        row |= {"label": "x" if n < 20 else "y", "group_keys": ["k=1"] if n < 13 else []}
+    even = ("y", 20, 20, 0.0, 0.0)
+    halves: dict[str, Any] = {"ratios": HALVES, "stratify": ["label"]}
+    assert split(rows, **halves).deviation.rows() == [("x", 20, 8, 3.0, 3.0), even]  # 13 where 10 are to be
+    before = {f"{n:05}": "test" for n in range(15)}
+    assert split(rows, released=before, **halves).deviation.rows() == [("x", 20, 8, 5.0, 5.0), even]
+    named = [
+        {**row, "published_split": "train" if n > 17 and n % 2 else "test"} for n, row in enumerate(rows)
+    ]
+    kept = split(named, method="published", **halves)
+    assert kept.deviation.rows() == [("x", 20, 8, 9.0, 9.0), even]
+
+
+def fewest_off_target(rows: list[Row], ratios: dict[str, float]) -> float:
+    """The best of all splits of whole groups that the rules allow, by trying every one."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(row["group_keys"][0] if row["group_keys"] else row["item_id"], []).append(
+            row["label"]
+        )
+    sizes = Counter(row["label"] for row in rows)
+    homes = {label for label in sizes if sum(label in labels for labels in groups.values()) == 1}
+    best = math.inf
+    for chosen in itertools.product(ratios, repeat=len(groups)):
+        placed = list(zip(chosen, groups.values(), strict=True))
+        if len(set(chosen)) < len(ratios) or any(
+            name != "train" and homes & set(labels) for name, labels in placed
+        ):
+            continue
+        found = Counter((name, label) for name, labels in placed for label in labels)
+        off = sum(max(0.0, count - ratios[name] * sizes[label]) for (name, label), count in found.items())
+        best = min(best, off)
+    return best
+
+
+def test_small_cases_beside_the_best_of_all_splits() -> None:
+    """Few groups and nearly none of one item are the hardest; in total at most half more than the optimum."""
+    generator = random.Random(3)
+    achieved = optimum = bound = 0.0
+    for case in range(40):
+        rows = [
+            {"item_id": f"{group}-{n}", "label": generator.choice("xy"), "group_keys": [f"k={group}"]}
+            for group in range(generator.randint(5, 7))
+            for n in range(generator.randint(1, 4))
+        ]
+        ratios = {"train": 0.6, "validation": 0.2, "test": 0.2} if case % 2 else {"train": 0.7, "test": 0.3}
+        report = split(rows, ratios=ratios, stratify=["label"]).report
+        best = fewest_off_target(rows, ratios)
+        assert report["items_off_target_at_least"] <= best + 1e-6 <= report["items_off_target"] + 2e-6
+        achieved += report["items_off_target"]
+        optimum += best
+        bound += report["items_off_target_at_least"]
+    assert 0.7 * optimum < bound <= optimum <= achieved < 1.5 * optimum
+
+
 # -- laws ----------------------------------------------------------------------------------
 
 
@@ -262,7 +332,7 @@ def slow_groups(
 
 
 @given(connected_items(), st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_items_are_conserved_and_connected_ones_stay_together(
     data: tuple[list[Row], list[tuple[str, str, str]]], seed: int
 ) -> None:
@@ -284,6 +354,8 @@ def test_items_are_conserved_and_connected_ones_stay_together(
         assert {leak_groups[name] for name in group} == {min(group)}
     assert result.summary["items"].sum() == len(rows)
     assert result.strata["items"].sum() == len(rows)
+    assert result.deviation["items"].sum() == len(rows)
+    assert result.deviation.filter(pl.col("least_off") > pl.col("off")).height == 0
 
 
 # -- what was released stays --------------------------------------------------------------
@@ -401,7 +473,7 @@ def two_versions(draw: st.DrawFn) -> tuple[list[Row], list[tuple[str, str, str]]
 
 
 @given(two_versions(), st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_was_released_stays_unless_a_group_was_cut(
     data: tuple[list[Row], list[tuple[str, str, str]], dict[str, str]], seed: int
 ) -> None:
@@ -534,7 +606,7 @@ def test_no_label_with_enough_items_for_a_test_split() -> None:
 
 
 @given(two_versions(), st.integers(0, 4), st.lists(st.integers(0, 2), min_size=40, max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_rules_for_test_hold_together(
     data: tuple[list[Row], list[tuple[str, str, str]], dict[str, str]], minimum: int, sources: list[int]
 ) -> None:
@@ -724,7 +796,7 @@ def test_what_was_released_goes_before_what_was_published() -> None:
 
 
 @given(connected_items(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_repair_is_the_smallest_one(
     data: tuple[list[Row], list[tuple[str, str, str]]], draw: st.DataObject
 ) -> None:
