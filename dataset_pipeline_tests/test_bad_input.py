@@ -99,6 +99,7 @@ def test_a_typo_is_answered_with_what_was_meant(
         ({"publish": {"shelf": {"path": "items.csv"}}}, "publish.shelf.path: is a file, expected a folder"),
         ({"pii": {"enabled": True, "ner_models": {"en": "en_no_such_model"}}}, "no spaCy model package"),
         ({"split": {"method": "published"}}, "columns.split: missing, and split.method is 'published'"),
+        ({"split": {"method": "repaired"}}, "columns.split: missing in every source, and split.method is 'repaired'"),
     ],
 )  # fmt: skip
 def test_check_finds(tmp_path: Path, changes: dict[str, object], expected: str) -> None:

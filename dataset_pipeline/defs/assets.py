@@ -350,11 +350,9 @@ def build_train_test_split(work: Work) -> None:
     work.writer.facts.update(
         splits=result.summary.select("split", "items", "share", "groups").to_dicts(),
         kept_release="none" if before is None else before.name,
-        moved_items=result.report["moved"],
-        items_off_target=result.report["items_off_target"],
-        items_off_target_at_least=result.report["items_off_target_at_least"],
-        moved=result.moved.head(split.SHOWN_ROWS).to_dicts(),
-        labels_below_minimum=result.low_labels.head(split.SHOWN_ROWS).to_dicts(),
+        **{name: result.report[name] for name in split.SHOWN_COUNTS},
+        moved_items=result.moved.head(split.SHOWN_ROWS).to_dicts(),
+        low_labels=result.low_labels.head(split.SHOWN_ROWS).to_dicts(),
     )
 
 

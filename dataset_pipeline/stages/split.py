@@ -23,6 +23,7 @@ GROUP_KEY = "group_key"
 
 NAMED_IN_ERRORS = 5
 SHOWN_ROWS = 20
+SHOWN_COUNTS = ("moved", "groups_cut_before", "items_off_target", "items_off_target_at_least")
 
 MOVED: Schema = {
     "item_id": pl.String(),
@@ -258,7 +259,7 @@ def _former_splits(
     if released is not None and settings.keep == "released" and settings.method != "published":
         earlier = released.select("item_id", old_split="split")
         parts.append(members.join(earlier, on="item_id", how="inner").with_columns(is_released=pl.lit(True)))
-    if settings.method == "repaired":
+    if settings.method != "stratified":
         published = table.select(
             "item_id", "leak_group", old_split="published_split", is_released=pl.lit(False)
         )
@@ -689,8 +690,6 @@ def _deviation(
     """DEVIATION; groups that were in a split before are where they have to be."""
     names = list(settings.ratios)
     is_free = ~pl.col("leak_group").is_in(former["leak_group"].unique().implode())
-    if settings.method == "published":
-        is_free = pl.lit(False)
     by_group = table.group_by("stratum", "leak_group", "split").agg(items=pl.len(), is_free=is_free.first())
     facts = (
         by_group.group_by("stratum")

@@ -594,6 +594,11 @@ def test_the_minimum_moves_nothing_that_was_released() -> None:
     splits = column(result, "split")
     assert (splits["rare0"], splits["rare4"]) == ("test", "train")
     assert result.low_labels.rows() == [("rare", 5, 5, 1)]
+    rows += [{"item_id": f"rare{n}", "label": "rare"} for n in range(5, 9)]
+    before |= {f"rare{n}": "train" for n in (4, 5, 6)}
+    result = split(rows, released=before, min_test_per_label=3)
+    assert moves(result) == []
+    assert {column(result, "split")[name] for name in ("rare0", "rare7", "rare8")} == {"test"}
 
 
 def test_no_label_with_enough_items_for_a_test_split() -> None:
@@ -633,8 +638,13 @@ def test_the_rules_for_test_hold_together(
     for label in {row["label"] for row in rows} - {None}:
         found_in = [splits[name] for name, row in by_id.items() if row["label"] == label]
         assert (found_in.count("test") < minimum) == (label in low)
-    changed = {name for name in before if name in splits and splits[name] != before[name]}
-    assert set(result.moved["item_id"]) == changed
+    expected = []
+    for name in sorted(name for name in before if name in splits and splits[name] != before[name]):
+        others = {by_id[other]["label_source"] for other in groups[name] if other in by_id}
+        is_barred = before[name] == "test" and others != {"human"}
+        assert is_barred or len({before[other] for other in groups[name] if other in before}) > 1
+        expected.append((name, before[name], splits[name], "label_source" if is_barred else "group_cut"))
+    assert moves(result) == expected
     shuffled = rows.copy()
     random.Random(minimum).shuffle(shuffled)
     again = split(shuffled, *links[::-1], released=before, **rules)
@@ -686,6 +696,8 @@ def test_a_published_split_is_kept_even_where_it_cuts_a_group() -> None:
     result = split(rows, method="published", ratios=HALVES)
     assert column(result, "split") == {"0": "test", "1": "train", "2": "train"}
     assert set(column(result, "leak_group").values()) == {"0"}
+    counts = {name: result.report[name] for name in ("kept_published", "new", "moved", "groups_cut_before")}
+    assert counts == {"kept_published": 3, "new": 0, "moved": 0, "groups_cut_before": 1}
 
 
 def test_published_splits_that_are_missing_or_unknown_are_counted() -> None:
