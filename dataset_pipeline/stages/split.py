@@ -687,9 +687,10 @@ def _strata(table: pl.DataFrame, settings: Split) -> pl.DataFrame:
 def _deviation(
     table: pl.DataFrame, former: pl.DataFrame, strata: pl.DataFrame, settings: Split
 ) -> pl.DataFrame:
-    """DEVIATION; groups that were in a split before are where they have to be."""
+    """DEVIATION; groups that something decides about are where they have to be."""
     names = list(settings.ratios)
-    is_free = ~pl.col("leak_group").is_in(former["leak_group"].unique().implode())
+    decided = _decided(former, _barred_from_test(table, settings), settings)
+    is_free = ~pl.col("leak_group").is_in(decided["leak_group"].implode())
     by_group = table.group_by("stratum", "leak_group", "split").agg(items=pl.len(), is_free=is_free.first())
     facts = (
         by_group.group_by("stratum")

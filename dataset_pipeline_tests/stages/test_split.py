@@ -246,6 +246,9 @@ def test_what_is_whole_or_was_there_before_makes_some_deviation_certain() -> Non
     assert split(rows, **halves).deviation.rows() == [("x", 20, 8, 3.0, 3.0), even]  # 13 where 10 are to be
     before = {f"{n:05}": "test" for n in range(15)}
     assert split(rows, released=before, **halves).deviation.rows() == [("x", 20, 8, 5.0, 5.0), even]
+    # What is not in the configured splits any more was there before, and may go anywhere.
+    gone = split(rows, released={row["item_id"]: "dev" for row in rows}, **halves)
+    assert gone.deviation.rows() == [("x", 20, 8, 3.0, 3.0), even]
     named = [
         {**row, "published_split": "train" if n > 17 and n % 2 else "test"} for n, row in enumerate(rows)
     ]
@@ -599,6 +602,27 @@ def test_the_minimum_moves_nothing_that_was_released() -> None:
     result = split(rows, released=before, min_test_per_label=3)
     assert moves(result) == []
     assert {column(result, "split")[name] for name in ("rare0", "rare7", "rare8")} == {"test"}
+
+
+def test_test_items_of_one_label_are_not_the_last_of_another() -> None:
+    # "few" has one of its two groups in test; the smallest group of "more" is the other one.
+    rows = lone(60, label="common")
+    rows += [{"item_id": "alone", "label": "few"}]
+    rows += [{"item_id": f"both{n}", "label": ("few", "more")[n], "group_keys": ["k=both"]} for n in range(2)]
+    rows += [{"item_id": f"more{n}", "label": "more", "group_keys": ["k=more"]} for n in range(4)]
+    for seed in range(5):
+        result = split(rows, seed=seed, min_test_per_label=1, ratios={"train": 0.95, "test": 0.05})
+        splits = column(result, "split")
+        assert {splits[name] for name in ("alone", "both0", "both1")} == {"train"}
+        assert {splits[f"more{n}"] for n in range(4)} == {"test"}
+        assert result.low_labels.rows() == [("few", 2, 2, 0)]
+
+
+def test_the_minimum_takes_no_split_s_last_group() -> None:
+    ratios = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    for seed in range(8):
+        result = split(lone(5, label="x"), seed=seed, min_test_per_label=2, ratios=ratios)
+        assert result.summary["items"].to_list() == [2, 1, 2]
 
 
 def test_no_label_with_enough_items_for_a_test_split() -> None:
