@@ -306,12 +306,7 @@ def _moved(table: pl.DataFrame, former: pl.DataFrame, links: pl.DataFrame, setti
         .group_by("item_id")
         .agg(links=pl.col("kind").unique().sort().str.join(", "))
     )
-    # A published split counts only where nothing of the group was released.
-    first = (
-        former.filter(pl.col("is_released") == pl.col("is_released").any().over("leak_group"))
-        .group_by("leak_group", new_split="old_split")
-        .agg(follows_item_id=pl.col("item_id").min())
-    )
+    first = former.group_by("leak_group", new_split="old_split").agg(follows_item_id=pl.col("item_id").min())
     is_barred = pl.col("leak_group").is_in(_barred_from_test(table, settings).implode())
     return (
         moved.join(kinds, on="item_id", how="left")

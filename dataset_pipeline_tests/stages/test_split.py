@@ -551,6 +551,20 @@ def test_too_few_items_because_of_what_was_released_is_another_matter() -> None:
     assert result.summary["items"].to_list() == [94, 6]
 
 
+def test_what_is_released_in_train_is_not_left_for_test() -> None:
+    # 5 human labels are new and 80 are released in train; 10 items are to be in test, and 20 could.
+    rows = lone(100, label_source="human")
+    before = {row["item_id"]: "train" for row in rows[:80]}
+    for row in rows[85:]:
+        row["label_source"] = "model"
+    rules: dict[str, Any] = {"released": before, "test_label_sources": ["human"]}
+    with pytest.raises(
+        GateError, match=r"^5 items .* of 85 items with such a label; test is to hold 10 of 100"
+    ):
+        split(rows, ratios={"train": 0.9, "test": 0.1}, **rules)
+    assert split(rows, ratios={"train": 0.95, "test": 0.05}, **rules).summary["items"].to_list() == [95, 5]
+
+
 def test_a_label_from_elsewhere_takes_its_group_out_of_test_and_says_so() -> None:
     rows = lone(40, label_source="human")
     for n in (1, 3, 5):
@@ -821,8 +835,8 @@ def test_a_repair_fills_gaps_but_guesses_no_names() -> None:
 
 
 def test_what_was_released_goes_before_what_was_published() -> None:
-    # Released in train with a majority of one; two more of the group now come with a published test split.
-    rows = published({"a": "train", "b": "test", "c": "test", "d": "test", "e": "train"})
+    # Released in train, where a repair had put it; two more of its group come with the same published test split.
+    rows = published({"a": "test", "b": "test", "c": "test", "d": "test", "e": "train"})
     links = [("a", "b", "near_image"), ("b", "c", "near_image")]
     result = split(rows, *links, method="repaired", ratios=HALVES, released={"a": "train"})
     assert column(result, "split") == {**dict.fromkeys("abc", "train"), "d": "test", "e": "train"}
