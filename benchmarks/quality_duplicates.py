@@ -162,7 +162,7 @@ CHANGES: dict[str, dict[str, Change]] = {
 """Kinds of changes, and changes of each kind, at the strengths that the method is made for and below."""
 
 EVERY_CHANGE = {change: make for changes in CHANGES.values() for change, make in changes.items()}
-CLAIMED = ("re-encoding", "resizing", "tone", "blur")
+CLAIMED = ("re-encoding", "resizing", "tone", "blur", "colour", "crop", "border")
 """Kinds that are to be found with the default settings."""
 
 
@@ -231,13 +231,11 @@ class Collection:
         return len(self.names) * (len(self.names) - 1) // 2
 
     def _alike(self) -> tuple[Integers, Integers]:
-        """Pairs of different pictures that correlate by FLOOR."""
-        values = similarity.standardised(self.originals.thumbnails)
-        found = [np.zeros((2, 0), np.int64)]
-        for start, stop in similarity.slices(len(values), 1024):
-            i, j = np.nonzero(values[start:stop] @ values.T >= FLOOR)
-            found.append(np.stack([i + start, j])[:, i + start < j])
-        left, right = np.concatenate(found, axis=1)
+        """Pairs of different pictures that may be near under the loosest settings of the tables below."""
+        loosest = PICTURES.model_copy(update={"min_similarity": FLOOR})
+        every = np.arange(len(self.names))
+        found = list(duplicates._products(self.originals.thumbnails, every, None, loosest))
+        left, right = (np.concatenate([part[side] for part in found]) for side in (0, 1))
         return left, right
 
     def near(self, change: str, settings: ImageDuplicates = PICTURES) -> Flags:
@@ -343,21 +341,19 @@ def curve(collections: list[Collection], name: str, values: tuple[float, ...]) -
     )
 
 
-def toned_curve(collections: list[Collection]) -> pl.DataFrame:
-    """How much of max_block_difference a change of tone may leave."""
+def explained_curve(collections: list[Collection]) -> pl.DataFrame:
+    """How much of max_block_difference a change may leave."""
     rows = []
-    for share in (0.0, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0):
-        row = [f"**{share:.2f}**" if share == similarity.TONED_SHARE else f"{share:.2f}"]
-        with mock.patch.object(similarity, "TONED_SHARE", share):
+    for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0):
+        row = [f"**{share:.2f}**" if share == similarity.EXPLAINED_SHARE else f"{share:.2f}"]
+        with mock.patch.object(similarity, "EXPLAINED_SHARE", share):
             for one in collections:
-                holds = one.near("20 % brighter")
-                row += [percent(holds.mean()), f"{int(one.false(PICTURES).sum()):,}"]
+                kinds = (("tone",), ("colour",), ("crop", "border"))
+                row += [percent(one.recall(one.near, names)) for names in kinds]
+                row.append(f"{int(one.false(PICTURES).sum()):,}")
         rows.append(tuple(row))
-    return table(
-        rows,
-        "share of max_block_difference",
-        *(f"{one.name}: {what}" for one in collections for what in ("20 % brighter found", "false pairs")),
-    )
+    columns = ("tone", "colour", "crop", "false pairs")
+    return table(rows, "share", *(f"{one.name}: {what}" for one in collections for what in columns))
 
 
 def hash_curve(collections: list[Collection]) -> pl.DataFrame:
@@ -683,16 +679,16 @@ def document(seen: list[Collection], unseen: list[Collection], limit: int) -> It
     )
     for name, values in (
         ("min_similarity", (0.9, 0.95, 0.97, 0.98, 0.99, 0.995)),
-        ("max_block_difference", (4, 8, 12, 16, 24, 32, 255)),
+        ("max_block_difference", (4, 8, 12, 16, 20, 24, 32, 255)),
         ("max_tone_difference", (8, 16, 32, 64, 128)),
     ):
         yield markdown(curve(seen, name, values))
     yield (
-        "Where a block differs by more, a change of brightness and contrast of the whole picture must explain all but a "
-        "share of it (not a setting: `similarity.TONED_SHARE`). Brightening clips, which such a change does not undo "
-        "entirely in drawings with hard edges:"
+        "Where a block differs by more, a change must explain all but a share of that (not a setting: "
+        "`similarity.EXPLAINED_SHARE`): another brightness and contrast of the whole picture, less colour, or one picture "
+        "laid over the other. Copies found by kind of change:"
     )
-    yield markdown(toned_curve(seen))
+    yield markdown(explained_curve(seen))
     yield "Beyond the size up to which all pairs are compared, pHash decides what is compared at all:"
     yield markdown(hash_curve(seen))
     yield "## Searches against comparing all pairs: pictures"

@@ -227,17 +227,22 @@ class Pii(Settings):
 
 
 class ImageDuplicates(Settings):
-    """Near-identical pictures: pHash candidates, verified on pixels."""
+    """Near-identical pictures: re-encoded, resized, softened, of another brightness or contrast, and ``changes``."""
 
     near: bool = True
+    changes: tuple[Literal["colour", "crop", "mirror", "turn"], ...] = Field(
+        ("colour", "crop"),
+        description="what else a copy may have gone through: colour: less of it, down to grey; crop: up to 5 % less, "
+        "or a border of up to 5 %, at every edge; mirror; turn: by quarters",
+    )
     max_hash_distance: int = Field(
         4, ge=0, le=4, description="bits of 64 in which two pHashes of a candidate differ"
     )
     min_similarity: float = Field(
-        0.98, gt=0, le=1, description="correlation of the two pictures' colour thumbnails"
+        0.98, gt=0, le=1, description="correlation of the two pictures' softened colour thumbnails"
     )
     max_block_difference: float = Field(
-        16.0, gt=0, description="largest difference of any 4x4 block of the thumbnails, in grey levels of 255"
+        20.0, gt=0, description="largest difference of any 4x4 block of the thumbnails, in grey levels of 255"
     )
     max_tone_difference: float = Field(
         64.0, ge=0, description="largest difference in brightness plus contrast, in grey levels of 255"

@@ -28,13 +28,15 @@ from dataset_pipeline.stages.similarity import (
     components,
     jaccard,
     load_thumbnails,
+    may_be_near,
     near_pictures,
     pictures_of,
+    quick,
     shingles,
     slices,
-    standardised,
     text_chars,
     text_key,
+    turned,
 )
 from dataset_pipeline.tables import DEDUPLICATED, PAIRS, REMOVED, empty
 
@@ -51,9 +53,8 @@ EXACT_MINHASH_MISSES = 1e-4
 CONFLICT_COLUMNS = ("label", "licence", "author", "published_split")
 
 _CANDIDATES_AT_ONCE = 1 << 17
-_GEMM_ROWS = 1024
+_GEMM_ROWS = 2048
 _LARGE_CLASS = 256
-_GEMM_SLACK = 1e-3  # float32 sums differ by their order; what is near the threshold is measured again
 
 Pair = tuple[Integers, Integers]
 Hashes = npt.NDArray[np.uint64]
@@ -247,7 +248,7 @@ def _near_pictures(
 
     inner = _PairList(len(involved))
     if pictures.height <= EXHAUSTIVE_PICTURES:
-        candidates = _correlated(thumbnails, np.arange(len(involved)), None, settings.min_similarity)
+        candidates = _products(thumbnails, np.arange(len(involved)), None, settings)
     else:
         candidates = _near_hash_pictures(hashes[involved], thumbnails, settings)
     _verified(inner, candidates, measure)
@@ -264,7 +265,7 @@ def _near_hash_pictures(hashes: Hashes, thumbnails: Pixels, settings: ImageDupli
     for large in np.flatnonzero(sizes > _LARGE_CLASS):
         # Many pictures of one pHash: mostly blank ones. A matrix product rules pairs out 100 times faster.
         rows = members[offsets[large] : offsets[large + 1]]
-        yield from _correlated(thumbnails, rows, None, settings.min_similarity)
+        yield from _products(thumbnails, rows, None, settings)
     small = np.flatnonzero(sizes[group] <= _LARGE_CLASS)
     for left, right in _pairs_with_equal_keys(hashes[small]):
         yield small[left], small[right]
@@ -272,7 +273,7 @@ def _near_hash_pictures(hashes: Hashes, thumbnails: Pixels, settings: ImageDupli
         is_large = sizes[a] * sizes[b] > _LARGE_CLASS**2
         for i, j in zip(a[is_large], b[is_large], strict=True):
             rows, others = (members[offsets[of] : offsets[of + 1]] for of in (i, j))
-            yield from _correlated(thumbnails, rows, others, settings.min_similarity)
+            yield from _products(thumbnails, rows, others, settings)
         a, b = a[~is_large], b[~is_large]  # noqa: PLW2901
         counts = sizes[a] * sizes[b]
         for start, stop in _parts(counts, _CANDIDATES_AT_ONCE):
@@ -313,19 +314,22 @@ def _near_hashes(hashes: Hashes, distance: int) -> Iterator[Pair]:
             yield left, right
 
 
-def _correlated(
-    thumbnails: Pixels, rows: Integers, others: Integers | None, min_similarity: float
+def _products(
+    thumbnails: Pixels, rows: Integers, others: Integers | None, settings: ImageDuplicates
 ) -> Iterator[Pair]:
-    """Pairs of ``rows`` and ``others`` (None: all pairs among ``rows``) whose thumbnails correlate, by products
-    of blocks of a matrix."""
+    """Pairs of ``rows`` and ``others`` (None: all pairs among ``rows``) that may be near, by products of blocks of a
+    matrix."""
     columns = rows if others is None else others
-    for start, stop in slices(len(rows), _GEMM_ROWS):
-        block = standardised(thumbnails[rows[start:stop]])
-        for other, end in slices(len(columns), _GEMM_ROWS):
-            if others is None and other < start:
-                continue
-            product = block @ standardised(thumbnails[columns[other:end]]).T
-            i, j = np.nonzero(product >= min_similarity - _GEMM_SLACK)
+    for other, end in slices(len(columns), _GEMM_ROWS):
+        lying = [quick(block, settings) for block in turned(thumbnails[columns[other:end]], settings)]
+        for start, stop in slices(len(rows) if others is not None else end, _GEMM_ROWS):
+            block = (
+                lying[0]
+                if others is None and start == other
+                else quick(thumbnails[rows[start:stop]], settings)
+            )
+            found = np.logical_or.reduce([may_be_near(block, one, settings) for one in lying])
+            i, j = np.nonzero(found)
             if others is None:
                 is_once = start + i < other + j
                 i, j = i[is_once], j[is_once]

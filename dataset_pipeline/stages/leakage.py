@@ -26,12 +26,15 @@ from dataset_pipeline.stages.similarity import (
     compare_pictures,
     jaccard,
     load_thumbnails,
+    may_be_near,
     near_pictures,
     pictures_of,
+    quick,
     shingles,
     standardised,
     text_chars,
     text_key,
+    turned,
 )
 from dataset_pipeline.tables import PAIRS, THUMBNAIL_SIDE_PX
 
@@ -51,8 +54,7 @@ LISTED_PAIRS = 100_000
 PLANTED_COPIES = 100
 NEAREST_PAIRS = 24
 
-_ROWS = 1024
-_GEMM_SLACK = 1e-3
+_ROWS = 2048
 _PRODUCTS_AT_ONCE = 1 << 21
 _SHARED_IN_PREFIX = 8  # with 1, every pair of texts with a rare word in common would be measured
 
@@ -537,14 +539,21 @@ class _PictureSearch:
             yield i[once] + start, j[once] + other, flat[best][once].astype(np.float64)
 
     def _candidates(self) -> Iterator[tuple[Integers, Integers]]:
-        if self.is_exhaustive:
-            floor = self.settings.min_similarity - _GEMM_SLACK
-            for start, other, product in self._products(len(self.thumbnails)):
-                i, j = np.nonzero(product >= floor)
+        if not self.is_exhaustive:
+            yield from self._projected()
+            return
+        for start in range(0, len(self.thumbnails), _ROWS):
+            rows = quick(self.thumbnails[start : start + _ROWS], self.settings)
+            for other in range(start, len(self.thumbnails), _ROWS):
+                found = np.logical_or.reduce(
+                    [
+                        may_be_near(rows, quick(lying, self.settings), self.settings)
+                        for lying in turned(self.thumbnails[other : other + _ROWS], self.settings)
+                    ]
+                )
+                i, j = np.nonzero(found)
                 once = i + start < j + other
                 yield i[once] + start, j[once] + other
-        else:
-            yield from self._projected()
 
     def _products(self, count: int) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
         """Correlations of all pairs of the first ``count`` thumbnails, block by block: (row, column, block)."""

@@ -5,7 +5,7 @@ Belongs here: definitions and exact measures of a *given* pair, shared by ``dupl
 pairs. ``duplicates`` and ``leakage`` each have a search of their own, so that one can find out the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +19,21 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
+Values = npt.NDArray[np.float32]
 
 THUMBNAIL_BYTES = THUMBNAIL_SIDE_PX * THUMBNAIL_SIDE_PX * 3
-BLOCK_PX = 4
-_BLOCKS = THUMBNAIL_SIDE_PX // BLOCK_PX
+BLOCK_PX = 4  # a block begins at every other pixel, so that no small difference is shared out among several
 _THUMBNAILS_AT_ONCE = 16_384
 _BLACK, _WHITE = 4, 251  # beyond, a brighter or darker copy has lost the value
+_SLACK = 1e-3  # float32 sums differ by their order; what is near a limit is measured again
+_FLAT = 0.1  # length of the deviations of a picture that is of one colour, but for rounding
+_EDGE_PX = 2  # more than MAX_CROP
+_INSIDE = np.s_[:, _EDGE_PX:-_EDGE_PX, _EDGE_PX:-_EDGE_PX]
+_INSIDE_PX = THUMBNAIL_SIDE_PX - 2 * _EDGE_PX
+_FITTING_STEPS = 5
+_CENTRE = (THUMBNAIL_SIDE_PX - 1) / 2
+_AXIS = np.arange(THUMBNAIL_SIDE_PX, dtype=np.float32) - np.float32(_CENTRE)
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _PAIRS_AT_ONCE = 128  # what is worked on, several times 1.5 MB, stays in the processor's cache
 
 TEXT_SEPARATOR = "\x1f"
@@ -70,20 +79,57 @@ def load_thumbnails(images: pl.LazyFrame, sha256: pl.Series) -> Pixels:
     return matrix
 
 
-def standardised(thumbnails: Pixels) -> npt.NDArray[np.float32]:
-    """Thumbnails minus their mean, of length 1: their products are correlations. One colour gives zeros."""
-    values = thumbnails.astype(np.float32)
-    values -= values.mean(axis=1, keepdims=True)
-    length = np.sqrt(np.einsum("ij,ij->i", values, values))
-    values /= np.where(length > 0, length, 1)[:, None]
-    return values
+class Quick(NamedTuple):
+    """Of pictures, what rules nearly all pairs out by products of matrices."""
+
+    colours: Values
+    """Softened colour values minus their mean, of length 1; shape (pictures, values)."""
+    greys: Values
+    """Smooth luminance of the inner part, likewise."""
+    slopes: Values
+    """How ``greys`` changes when the picture is moved or stretched a little: itself and four directions, made
+    orthonormal; shape (5, pictures, values)."""
+
+
+def quick(thumbnails: Pixels, settings: ImageDuplicates) -> Quick:
+    """For ``may_be_near``."""
+    colours = standardised(thumbnails)
+    if settings.changes:
+        return Quick(colours, *_greys(_square(thumbnails)))
+    return Quick(colours, colours[:, :0], colours[None, :, :0])
+
+
+def may_be_near(rows: Quick, columns: Quick, settings: ImageDuplicates) -> Flags:
+    """Matrix of the pairs worth a look with ``near_pictures``: no other pair is near as it lies."""
+    found = np.asarray(rows.colours @ columns.colours.T >= settings.min_similarity - _SLACK)
+    if settings.changes:
+        one, other = np.zeros((2, *found.shape), np.float32)
+        for row_slope, column_slope in zip(rows.slopes, columns.slopes, strict=True):
+            one += np.square(rows.greys @ column_slope.T)
+            other += np.square(row_slope @ columns.greys.T)
+        found |= np.maximum(one, other, out=one) >= (MIN_LOOSE_SIMILARITY - _SLACK) ** 2
+    return found
+
+
+def standardised(thumbnails: Pixels) -> Values:
+    """Softened thumbnails minus their mean, of length 1: their products are similarities. One colour gives zeros."""
+    return _unit(_softened(_square(thumbnails)))
+
+
+def turned(thumbnails: Pixels, settings: ImageDuplicates) -> Iterator[Pixels]:
+    """The thumbnails in every position in which a copy counts: as they are, mirrored, turned."""
+    squares = thumbnails.reshape(-1, THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, 3)
+    for quarters in range(4 if "turn" in settings.changes else 1):
+        for is_mirrored in (False, True) if "mirror" in settings.changes else (False,):
+            upright = np.rot90(squares, quarters, axes=(1, 2))
+            yield (upright[:, :, ::-1] if is_mirrored else upright).reshape(thumbnails.shape)
 
 
 class PictureMatch(NamedTuple):
     """Measures of pairs of thumbnails; every array has one value a pair."""
 
     similarity: Floats
-    """Pearson correlation of the colour values, -1 to 1; 0 where a thumbnail is of one colour."""
+    """Pearson correlation of the softened colour values, -1 to 1; 0 where a thumbnail is of one colour."""
     block_difference: Floats
     """Largest difference of any block's mean in any channel; grey levels of 255."""
     toned_difference: Floats
@@ -92,30 +138,59 @@ class PictureMatch(NamedTuple):
     """Difference of the means plus difference of the standard deviations; grey levels of 255."""
 
 
-TONED_SHARE = 2 / 3
-"""A change of tone explains away much, so what it leaves may be so much less than ``max_block_difference``."""
+class Limits(NamedTuple):
+    """The least similarity and the largest differences that one picture and its copy have."""
+
+    similarity: float
+    block_difference: float
+    toned_difference: float
+    tone_difference: float
 
 
-def is_near(match: PictureMatch, settings: ImageDuplicates) -> Flags:
-    """Which pairs count as one picture, re-encoded, resized or changed a little in brightness or contrast.
+EXPLAINED_SHARE = 2 / 3
+"""A change explains away much of a difference (another tone, less colour, one picture laid over the other), so what it
+leaves may be so much less than ``max_block_difference``."""
+
+MIN_LOOSE_SIMILARITY = 0.965
+"""Correlation in smooth luminance, a small crop apart, that pictures have at least before either is tried."""
+
+MIN_COLOUR_LOSS = 0.1
+"""Share of its colour that a copy must have lost for that to be a change."""
+
+MAX_CROP = 0.065
+"""Share of the width or height by which an edge may move: 5 % and what the fit may be off by."""
+
+
+def limits(settings: ImageDuplicates, block_share: float = 1.0, toned_share: float | None = None) -> Limits:
+    """The limits, with these shares of ``max_block_difference`` (for the toned one, EXPLAINED_SHARE)."""
+    return Limits(
+        settings.min_similarity,
+        settings.max_block_difference * block_share,
+        settings.max_block_difference * (EXPLAINED_SHARE if toned_share is None else toned_share),
+        settings.max_tone_difference,
+    )
+
+
+def is_near(match: PictureMatch, limit: Limits) -> Flags:
+    """Which pairs are within the limits.
 
     Correlation alone merges drawings that differ in one small place; the largest difference of any block alone
     misses every copy that was made lighter. So a block may differ as it is, or else a global change of tone
     must explain nearly all of the difference.
     """
-    as_it_is = match.block_difference <= settings.max_block_difference
-    toned = match.toned_difference <= settings.max_block_difference * TONED_SHARE
+    as_it_is = match.block_difference <= limit.block_difference
+    toned = match.toned_difference <= limit.toned_difference
     return np.asarray(
-        (match.similarity >= settings.min_similarity)
+        (match.similarity >= limit.similarity)
         & (as_it_is | toned)
-        & (match.tone_difference <= settings.max_tone_difference)
+        & (match.tone_difference <= limit.tone_difference)
     )
 
 
 def compare_pictures(thumbnails: Pixels, left: Integers, right: Integers) -> PictureMatch:
-    """Measures of the pairs (thumbnails[left[i]], thumbnails[right[i]]); symmetric in the two."""
+    """Measures of the pairs (thumbnails[left[i]], thumbnails[right[i]]) as they are; symmetric in the two."""
     parts = [
-        _compare_some(thumbnails[left[start:stop]], thumbnails[right[start:stop]], None)
+        _measures(_square(thumbnails[left[start:stop]]), _square(thumbnails[right[start:stop]]), None)
         for start, stop in slices(len(left), _PAIRS_AT_ONCE)
     ]
     none = np.zeros(0)
@@ -126,37 +201,87 @@ def compare_pictures(thumbnails: Pixels, left: Integers, right: Integers) -> Pic
 def near_pictures(
     thumbnails: Pixels, left: Integers, right: Integers, settings: ImageDuplicates
 ) -> tuple[Flags, Floats]:
-    """``is_near`` and the similarity of the pairs, measuring of each no more than that takes."""
+    """Which pairs count as one picture, and the similarity that says so; symmetric in the two.
+
+    They do when the two are within the ``limits`` as they are: re-encoded, resized, softened, or changed a little
+    in brightness or contrast. Or, with less left over (EXPLAINED_SHARE), after a change of ``settings.changes``:
+    'colour' takes colour from the more colourful one until it has no more than the other; 'crop' lays one over the
+    other, moved and stretched by up to MAX_CROP at every edge, and compares what both show. 'mirror' and 'turn'
+    try the same with one of them mirrored or turned. Otherwise the similarity is that of the two as they are.
+    """
     holds, similarity = np.zeros(len(left), bool), np.zeros(len(left))
     for start, stop in slices(len(left), _PAIRS_AT_ONCE):
-        match = _compare_some(thumbnails[left[start:stop]], thumbnails[right[start:stop]], settings)
-        holds[start:stop], similarity[start:stop] = is_near(match, settings), match.similarity
+        others = _square(thumbnails[right[start:stop]])
+        for number, pictures in enumerate(turned(thumbnails[left[start:stop]], settings)):
+            rest = np.flatnonzero(~holds[start:stop])
+            found, score = _are_near(_square(pictures[rest]), others[rest], settings)
+            told = found if number else np.ones(len(rest), bool)
+            holds[start + rest[told]], similarity[start + rest[told]] = found[told], score[told]
     return holds, similarity
 
 
-def _compare_some(left: Pixels, right: Pixels, settings: ImageDuplicates | None) -> PictureMatch:
-    """With ``settings``, the toned difference is measured only where it decides; elsewhere it is infinite."""
-    a, b = left.astype(np.float32), right.astype(np.float32)
-    mean_a, mean_b = a.mean(axis=1), b.mean(axis=1)
-    deviation_a, deviation_b = a.std(axis=1), b.std(axis=1)
-    scale = deviation_a.astype(np.float64) * deviation_b
-    is_flat = scale <= 0
-    covariance = np.einsum("ij,ij->i", a - mean_a[:, None], b - mean_b[:, None]) / THUMBNAIL_BYTES
-    similarity = np.where(is_flat, 0.0, covariance / np.where(is_flat, 1.0, scale))
+def _are_near(a: Values, b: Values, settings: ImageDuplicates) -> tuple[Flags, Floats]:
+    """``near_pictures`` of pictures, shape (pairs, side, side, 3), as they lie."""
+    as_it_is = limits(settings)
+    match = _measures(a, b, as_it_is)
+    holds, similarity = is_near(match, as_it_is), match.similarity
+    if not {"colour", "crop"} & set(settings.changes):
+        return holds, similarity
+
+    def decide(pairs: Integers, a: Values, b: Values, limit: Limits) -> None:
+        match = _measures(a, b, limit)
+        found = is_near(match, limit)
+        holds[pairs[found]], similarity[pairs[found]] = True, match.similarity[found]
+
+    rest = np.flatnonzero(~holds)
+    rest = rest[_loose_similarity(a[rest], b[rest]) >= MIN_LOOSE_SIMILARITY]
+    # Less colour and another brightness together explain too much: a black square as a red one's copy.
+    less_colour, moved = limits(settings, EXPLAINED_SHARE, 0), limits(settings, EXPLAINED_SHARE)
+    if "colour" in settings.changes:
+        one, other, has_less = _equally_colourful(a[rest], b[rest])
+        decide(rest[has_less], one, other, less_colour)
+    if "crop" in settings.changes:
+        rest = rest[~holds[rest]]
+        a, b, fits = _laid_over(a[rest], b[rest])
+        rest, a, b = rest[fits], a[fits], b[fits]
+        decide(rest, a, b, moved)
+    if {"colour", "crop"} <= set(settings.changes):
+        is_open = ~holds[rest]
+        one, other, has_less = _equally_colourful(a[is_open], b[is_open])
+        decide(rest[is_open][has_less], one, other, less_colour)
+    return holds, similarity
+
+
+def _measures(a: Values, b: Values, limit: Limits | None) -> PictureMatch:
+    """Measures of pictures, shape (pairs, side, side, 3).
+
+    With a ``limit``, the toned difference is measured only where it decides; elsewhere it is infinite.
+    """
+    count, side = a.shape[:2]
+    similarity = np.einsum("ij,ij->i", _unit(_softened(a)), _unit(_softened(b)), dtype=np.float64)
     difference = _largest_block(a - b)
+    a, b = (one.reshape(count, side * side * 3) for one in (a, b))
+    (mean_a, deviation_a), (mean_b, deviation_b) = _mean_and_deviation(a), _mean_and_deviation(b)
     tone = np.abs(mean_a - mean_b) + np.abs(deviation_a - deviation_b)
-    open_pairs = np.ones(len(a), bool)
-    if settings is not None:
-        open_pairs = is_near(PictureMatch(similarity, difference, np.zeros(len(a)), tone), settings)
-        open_pairs &= difference > settings.max_block_difference
-    toned = np.full(len(a), np.inf)
-    a, b = a[open_pairs], b[open_pairs]
+    is_open = np.ones(count, bool)
+    if limit is not None:
+        is_open = is_near(PictureMatch(similarity, difference, np.zeros(count), tone), limit)
+        is_open &= (difference > limit.block_difference) & (limit.toned_difference > 0)
+    toned = np.full(count, np.inf)
+    a, b = a[is_open], b[is_open]
     # Either may be the one that was brightened until it clipped.
-    toned[open_pairs] = np.minimum(np.minimum(_toned(a, b), _toned(b, a)), difference[open_pairs])
-    return PictureMatch(similarity, difference, toned, tone.astype(np.float64))
+    toned[is_open] = np.minimum(np.minimum(_toned(a, b, side), _toned(b, a, side)), difference[is_open])
+    return PictureMatch(similarity, difference, toned, tone)
 
 
-def _toned(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Floats:
+def _mean_and_deviation(flat: Values) -> tuple[Floats, Floats]:
+    mean = flat.mean(axis=1, keepdims=True)
+    deviations = flat - mean
+    variance = np.einsum("ij,ij->i", deviations, deviations, dtype=np.float64) / flat.shape[1]
+    return np.asarray(mean[:, 0], np.float64), np.sqrt(variance)
+
+
+def _toned(a: Values, b: Values, side: int) -> Floats:
     """Largest block difference between ``b`` and ``a`` under the least-squares change of tone towards it."""
     inside = (a > _BLACK) & (a < _WHITE) & (b > _BLACK) & (b < _WHITE)
     weight = np.maximum(inside.sum(axis=1, dtype=np.float32), 1)[:, None]
@@ -166,14 +291,151 @@ def _toned(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Floats:
     variance = (centred * centred).sum(axis=1, keepdims=True)
     gain = (centred * (b - mean_b)).sum(axis=1, keepdims=True) / np.maximum(variance, 1e-6)
     fitted = np.clip((a - mean_a) * gain + mean_b, 0, 255)
-    return _largest_block(fitted - b)
+    return _largest_block((fitted - b).reshape(-1, side, side, 3))
 
 
-def _largest_block(difference: npt.NDArray[np.float32]) -> Floats:
+def _equally_colourful(a: Values, b: Values) -> tuple[Values, Values, Flags]:
+    """The pictures after the more colourful one has lost as much colour as brings it closest to the other.
+
+    Only pairs of which one has lost MIN_COLOUR_LOSS at least, and which these are.
+    """
+    colour_a, colour_b = (one - (one @ _LUMINANCE)[..., None] for one in (a, b))
+    flat_a, flat_b = (one.reshape(len(a), int(np.prod(a.shape[1:]))) for one in (colour_a, colour_b))
+    much_a, much_b, both = (
+        np.einsum("ij,ij->i", one, other)
+        for one, other in ((flat_a, flat_a), (flat_b, flat_b), (flat_a, flat_b))
+    )
+    loss = 1 - np.clip(both / np.maximum(np.maximum(much_a, much_b), 1e-6), 0, 1)
+    has_less = loss >= MIN_COLOUR_LOSS
+    loss_a, loss_b = (
+        np.where(much_a >= much_b, loss, 0)[has_less],
+        np.where(much_a >= much_b, 0, loss)[has_less],
+    )
+    return (
+        a[has_less] - colour_a[has_less] * loss_a[:, None, None, None],
+        b[has_less] - colour_b[has_less] * loss_b[:, None, None, None],
+        has_less,
+    )
+
+
+def _laid_over(a: Values, b: Values) -> tuple[Values, Values, Flags]:
+    """What both show once one is moved and stretched to fit the other, and whether no edge went beyond MAX_CROP.
+
+    Least squares in luminance with a change of tone, by Gauss and Newton (Lucas and Kanade 1981), over all of the
+    unmoved picture but its outermost pixels, where the other may show nothing, or a border.
+    """
+    source, target = (_softened((one @ _LUMINANCE)[..., None])[..., 0] for one in (a, b))
+    # The one with more detail is moved, whichever comes first.
+    detail = [
+        sum(np.square(np.diff(one, axis=k)).sum(axis=(1, 2)) for k in (1, 2)) for one in (source, target)
+    ]
+    swap = (detail[0] < detail[1])[:, None, None]
+    source, target = np.where(swap, target, source), np.where(swap, source, target)
+    a, b = np.where(swap[..., None], b, a), np.where(swap[..., None], a, b)
+    wanted = target[_INSIDE].reshape(-1, _INSIDE_PX**2, 1)
+    place = np.tile(np.array([1, 0, 1, 0], np.float32), (len(a), 1))  # stretch and shift across, then down
+    step = np.array([0.05, 1, 0.05, 1], np.float32)
+    for _ in range(_FITTING_STEPS):
+        fitted = _resampled(source[..., None], place)[..., 0]
+        across = np.gradient(fitted, axis=2) / place[:, 0, None, None]
+        down = np.gradient(fitted, axis=1) / place[:, 2, None, None]
+        changes = [across * _AXIS, across, down * _AXIS[:, None], down, fitted, np.ones_like(fitted)]
+        rows = np.stack([one[_INSIDE] for one in changes], axis=1).reshape(-1, 6, _INSIDE_PX**2)
+        normal = rows @ rows.transpose(0, 2, 1)
+        # Without detail in a direction nothing is known of it: the ridge keeps the picture where it is.
+        ridge = 1e-5 * np.trace(normal, axis1=1, axis2=2) + 1
+        normal += np.eye(6, dtype=np.float32) * ridge[:, None, None]
+        solved = np.linalg.solve(normal, rows @ wanted)[:, :, 0]
+        gain = np.where(np.abs(solved[:, 4:5]) < 0.2, 0.2, solved[:, 4:5])
+        place += np.clip(solved[:, :4] / gain, -step, step)
+        place[:, ::2] = np.clip(place[:, ::2], 0.8, 1.25)
+    growth, shift = (place[:, ::2] - 1) * THUMBNAIL_SIDE_PX / 2, place[:, 1::2]
+    moved = np.abs(np.concatenate([shift - growth, shift + growth], axis=1)).max(axis=1)
+    return _resampled(a, place)[_INSIDE], b[_INSIDE], moved <= MAX_CROP * THUMBNAIL_SIDE_PX
+
+
+def _resampled(pictures: Values, place: Values) -> Values:
+    """Pictures moved and stretched, linearly interpolated; beyond an edge the edge goes on."""
+    count, side, _, channels = pictures.shape
+    pixels = np.arange(side, dtype=np.float32)
+    across, down = (
+        np.maximum(1 - np.abs(np.clip(at + _CENTRE, 0, side - 1)[:, :, None] - pixels), 0)
+        for at in (_AXIS * place[:, 0:1] + place[:, 1:2], _AXIS * place[:, 2:3] + place[:, 3:4])
+    )
+    rows = (down @ pictures.reshape(count, side, side * channels)).reshape(count, side, side, channels)
+    lying = rows.transpose(0, 2, 1, 3).reshape(count, side, side * channels)
+    return np.asarray((across @ lying).reshape(count, side, side, channels).transpose(0, 2, 1, 3))
+
+
+def _loose_similarity(a: Values, b: Values) -> Values:
+    """Correlation of pairs in smooth luminance, a small crop or border apart."""
+    (grey_a, slopes_a), (grey_b, slopes_b) = _greys(a), _greys(b)
+    one, other = np.einsum("ij,kij->ik", grey_a, slopes_b), np.einsum("ij,kij->ik", grey_b, slopes_a)
+    return np.asarray(np.sqrt(np.maximum(np.square(one).sum(axis=1), np.square(other).sum(axis=1))))
+
+
+def _greys(pictures: Values) -> tuple[Values, Values]:
+    """``Quick.greys`` and ``Quick.slopes``.
+
+    The length of one picture's greys projected on another's slopes is, to first order, their correlation after the
+    best small crop (tangent distance; Simard, LeCun and Denker 1993).
+    """
+    grey = pictures @ _LUMINANCE
+    for _ in range(3):
+        grey = _softened(grey[..., None])[..., 0]
+    across, down = np.gradient(grey, axis=2), np.gradient(grey, axis=1)
+    small = np.stack([grey, across, across * _AXIS, down, down * _AXIS[:, None]])
+    half = THUMBNAIL_SIDE_PX // 2
+    small = small.reshape(5, -1, half, 2, half, 2).mean(axis=(3, 5))[:, :, 1:-1, 1:-1]
+    small = small.reshape(5, -1, (half - 2) ** 2)
+    small -= small.mean(axis=2, keepdims=True)
+    # Orthonormal by Gram and Schmidt; a direction in which hardly anything changes is left out.
+    slopes = np.zeros_like(small)
+    for k, rest in enumerate(small):
+        for earlier in slopes[:k]:
+            rest = rest - np.einsum("ij,ij->i", rest, earlier)[:, None] * earlier  # noqa: PLW2901
+        length = np.sqrt(np.einsum("ij,ij->i", rest, rest))
+        slopes[k] = rest / np.where(length > 1, length, np.inf)[:, None]
+    return slopes[0], slopes
+
+
+def _square(thumbnails: Pixels) -> Values:
+    return thumbnails.reshape(-1, THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, 3).astype(np.float32)
+
+
+def _softened(pictures: Values) -> Values:
+    """Each pixel mixed with its neighbours: how finer detail looks depends on encoding, resizing and blur."""
+    for _ in range(2):  # down, then across
+        soft = pictures * np.float32(0.5)
+        quarter = soft * np.float32(0.5)
+        soft[:, 1:] += quarter[:, :-1]
+        soft[:, :-1] += quarter[:, 1:]
+        soft[:, 0] += quarter[:, 0]
+        soft[:, -1] += quarter[:, -1]
+        pictures = soft.swapaxes(1, 2)
+    return pictures
+
+
+def _unit(pictures: Values) -> Values:
+    """Flat pictures minus their mean, of length 1; of one colour: zeros."""
+    values = pictures.reshape(len(pictures), int(np.prod(pictures.shape[1:])))
+    values = values - values.mean(axis=1, keepdims=True)
+    length = np.sqrt(np.einsum("ij,ij->i", values, values))
+    return np.asarray(values / np.where(length > _FLAT, length, np.inf)[:, None], np.float32)
+
+
+def _largest_block(difference: Values) -> Floats:
+    """Largest mean of any block of the differences, shape (pairs, side, side, 3)."""
+    if len(difference) == 0:
+        return np.zeros(0)
+    count, side = difference.shape[:2]
+    half = BLOCK_PX // 2
     # Rows first, then columns: one step over both axes takes three times as long.
-    strips = difference.reshape(-1, _BLOCKS, BLOCK_PX, THUMBNAIL_SIDE_PX * 3).sum(axis=2)
-    blocks = strips.reshape(-1, _BLOCKS * _BLOCKS, BLOCK_PX, 3).sum(axis=2)
-    return np.asarray(np.abs(blocks).max(axis=(1, 2)) / BLOCK_PX**2, np.float64)
+    strips = difference.reshape(count, side // half, half, side * 3).sum(axis=2)
+    strips = strips[:, 1:] + strips[:, :-1]
+    columns = strips.reshape(count, -1, half, 3).sum(axis=2).reshape(count, -1, side // half, 3)
+    blocks = columns[:, :, 1:] + columns[:, :, :-1]
+    return np.asarray(np.abs(blocks).max(axis=(1, 2, 3)) / BLOCK_PX**2, np.float64)
 
 
 # -- texts ---------------------------------------------------------------------------------
