@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,10 @@ from unittest import mock
 
 from dataset_pipeline import cli
 from dataset_pipeline.adapters.engine import InlineEngine
+
+
+PATIENCE_SECONDS = 300
+"""How long a test waits for what must happen: a hang fails it, a busy machine does not."""
 
 
 class Answer(NamedTuple):
@@ -71,9 +76,16 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status and what it printed from here on."""
-    output = process.communicate(timeout=120)[0] or ""
+    output = process.communicate(timeout=PATIENCE_SECONDS)[0] or ""
     assert "Traceback" not in output, output
     return process.returncode, output
+
+
+def end_session(process: subprocess.Popen[Any]) -> None:
+    """Kill whatever a failed test left of the session, so that it disturbs no other test."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def read_until(process: subprocess.Popen[str], start_of_line: str) -> str:
