@@ -13,7 +13,6 @@ from unittest import mock
 from dataset_pipeline import cli
 from dataset_pipeline.adapters.engine import InlineEngine
 
-
 PATIENCE_SECONDS = 300
 """How long a test waits for what must happen: a hang fails it, a busy machine does not."""
 
