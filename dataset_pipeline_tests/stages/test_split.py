@@ -618,6 +618,16 @@ def test_the_minimum_moves_nothing_that_was_released() -> None:
     assert {column(result, "split")[name] for name in ("rare0", "rare7", "rare8")} == {"test"}
 
 
+def test_the_smallest_groups_make_up_the_minimum() -> None:
+    rows = lone(60, label="common")
+    rows += [
+        {"item_id": f"rare{n}", "label": "rare", "group_keys": ["k=1"] if n < 3 else []} for n in range(6)
+    ]
+    for seed in range(5):
+        splits = column(split(rows, seed=seed, min_test_per_label=2, stratify=["label"]), "split")
+        assert [splits[f"rare{n}"] for n in range(6)].count("test") == 2
+
+
 def test_test_items_of_one_label_are_not_the_last_of_another() -> None:
     # "few" has one of its two groups in test; the smallest group of "more" is the other one.
     rows = lone(60, label="common")
@@ -633,10 +643,10 @@ def test_test_items_of_one_label_are_not_the_last_of_another() -> None:
 
 
 def test_the_minimum_takes_no_split_s_last_group() -> None:
-    ratios = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    ratios = {"validation": 0.2, "train": 0.6, "test": 0.2}
     for seed in range(8):
         result = split(lone(5, label="x"), seed=seed, min_test_per_label=2, ratios=ratios)
-        assert result.summary["items"].to_list() == [2, 1, 2]
+        assert result.summary["items"].to_list() == [1, 2, 2]
 
 
 def test_no_label_with_enough_items_for_a_test_split() -> None:
