@@ -188,7 +188,7 @@ def nearest_in_train(
     if sides is not None:
         nearest = _nearest_pictures(images, pictures["sha256"], sides)
         found["image"] = {
-            "measure": "correlation of colour thumbnails of 32 x 32 pixels",
+            "measure": "correlation of softened colour thumbnails of 32 x 32 pixels",
             "method": _said(sides, "pictures"),
             **_compared(nearest, sides, config.duplicates.image.min_similarity),
         }
@@ -476,21 +476,26 @@ def _thresholds(wanted: Sequence[float], configured: float, loosest: float) -> l
     return sorted(value for value in {*wanted, configured} if value >= loosest)
 
 
-def _known_forest(
-    table: pl.DataFrame, column: str, count: int, known: pl.DataFrame, thresholds: list[float]
-) -> dict[str, tuple[_Forest, list[float]]]:
-    """The pairs that the search for duplicates has found, between numbers of ``column``."""
+def _known_pairs(table: pl.DataFrame, column: str, known: pl.DataFrame) -> tuple[Integers, Integers, Floats]:
+    """The pairs that the search for duplicates has found, between numbers of ``column``, the smaller first."""
     places = table.select("item_id", column)
     ends = (
         known.join(places, on="item_id", maintain_order="left")
         .join(places, left_on="other_item_id", right_on="item_id", suffix="_other", maintain_order="left")
         .drop_nulls([column, f"{column}_other"])
     )
+    one, other = ends[column].to_numpy(), ends[f"{column}_other"].to_numpy()
+    return np.minimum(one, other), np.maximum(one, other), _not_identical(ends["score"].to_numpy())
+
+
+def _known_forest(
+    count: int, pairs: tuple[Integers, Integers, Floats], thresholds: list[float]
+) -> tuple[dict[str, tuple[_Forest, list[float]]], str]:
+    """Rule -> the pairs that the search for duplicates has found."""
     forest = _Forest(count, thresholds)
-    forest.add(
-        ends[column].to_numpy(), ends[f"{column}_other"].to_numpy(), _not_identical(ends["score"].to_numpy())
-    )
-    return {"configured": (forest, thresholds)}
+    forest.add(*pairs)
+    how = "the pairs that the search for duplicates has found, from the configured threshold on"
+    return {"configured": (forest, thresholds)}, how
 
 
 def _not_identical(score: Floats) -> Floats:
@@ -506,11 +511,10 @@ def _picture_forests(
 ) -> tuple[dict[str, tuple[_Forest, list[float]]], str]:
     """Rule -> pairs and the thresholds they are good for; and how they were found."""
     count = pictures.height
+    verified = _known_pairs(table, "picture", known.filter(pl.col("kind") == "near_image"))
     if count > MEASURED_PICTURES or not settings.near:
         thresholds = _thresholds(IMAGE_THRESHOLDS, settings.min_similarity, settings.min_similarity)
-        of_kind = known.filter(pl.col("kind") == "near_image")
-        how = "the pairs that the search for duplicates has found, from the configured threshold on"
-        return _known_forest(table, "picture", count, of_kind, thresholds), how
+        return _known_forest(count, verified, thresholds)
     thumbnails = load_thumbnails(images, pictures["sha256"])
     candidates = _thresholds(IMAGE_THRESHOLDS, settings.min_similarity, 0)
     found = np.zeros(len(candidates), np.int64)
@@ -523,16 +527,21 @@ def _picture_forests(
         for value, pairs in zip(candidates, at_least, strict=True)
         if pairs <= MEASURED_PAIRS or value == 1
     ]
-    method = f"all pairs of {count:,} pictures"
+    method = f"all pairs of {count:,} pictures, below the configured threshold as they are"
     if len(thresholds) < len(candidates):
         method += f"; below {thresholds[0]:g} there are more than {MEASURED_PAIRS:,} pairs"
     configured, alone = _Forest(count, thresholds), _Forest(count, thresholds)
-    loose = settings.model_copy(update={"min_similarity": thresholds[0]})
-    for left, right, _product in _correlated(thumbnails, thresholds[0]):
-        holds, similarity = near_pictures(thumbnails, left, right, loose)
-        score = _not_identical(similarity)
-        alone.add(left, right, score)
-        configured.add(left[holds], right[holds], score[holds])
+    # The search has found what is the same from the configured threshold on, after a crop, say, too. Below it,
+    # pictures are compared as they are: fitting crops of all that look a little alike would take minutes.
+    loose = settings.model_copy(update={"min_similarity": thresholds[0], "changes": ()})
+    configured.add(*verified)
+    found_before = verified[0] * count + verified[1]
+    for left, right, product in _correlated(thumbnails, thresholds[0]):
+        alone.add(left, right, _not_identical(product))
+        is_new = ~np.isin(left * count + right, found_before)
+        i, j = left[is_new], right[is_new]
+        holds, similarity = near_pictures(thumbnails, i, j, loose)
+        configured.add(i[holds], j[holds], _not_identical(similarity[holds]))
     return {"configured": (configured, thresholds), "similarity alone": (alone, thresholds)}, method
 
 
@@ -560,9 +569,8 @@ def _text_forests(
     _, frequency = np.unique(sets.values, return_counts=True)
     if int((frequency**2).sum()) > MEASURED_SHINGLES or not settings.near:
         thresholds = _thresholds(TEXT_THRESHOLDS, settings.min_jaccard, settings.min_jaccard)
-        of_kind = known.filter(pl.col("kind") == "near_text")
-        how = "the pairs that the search for duplicates has found, from the configured threshold on"
-        return _known_forest(table, "text", len(texts), of_kind, thresholds), how
+        verified = _known_pairs(table, "text", known.filter(pl.col("kind") == "near_text"))
+        return _known_forest(len(texts), verified, thresholds)
     thresholds = _thresholds(TEXT_THRESHOLDS, settings.min_jaccard, 0)
     forest = _Forest(len(texts), thresholds)
     for left, right, score in _overlapping(sets, sets):

@@ -20,7 +20,7 @@ from dataset_pipeline.stages.cleanliness import (
     random_split,
 )
 from dataset_pipeline.stages.leakage import audit_leakage
-from dataset_pipeline.stages.similarity import Pixels, components
+from dataset_pipeline.stages.similarity import Pixels, compare_pictures, components
 from dataset_pipeline.tables import IMAGES, ITEMS, PAIRS, SPLIT_ITEMS
 from dataset_pipeline_tests.stages.crafted import brighter, repainted, smooth, thumbnails_as_images
 
@@ -54,7 +54,8 @@ def by_threshold(found: dict[str, Any], rule: str = "configured") -> dict[float,
 
 
 def correlation(thumbnails: Pixels, i: int, j: int) -> float:
-    return float(np.corrcoef(thumbnails[i].astype(float), thumbnails[j].astype(float))[0, 1])
+    """What ``similarity`` says of one pair; that it says right is tested there."""
+    return float(compare_pictures(thumbnails, np.array([i]), np.array([j])).similarity[0])
 
 
 # -- how near test is to train -------------------------------------------------------------
@@ -269,6 +270,28 @@ def test_pictures_by_all_rules_and_by_similarity_alone() -> None:
     assert alone[0.9]["items_merged"] == 4
     # One hat and two boots are left: two to the entropy of 1/3 and 2/3.
     assert alone[0.9]["effective_classes"] == pytest.approx(2 ** (np.log2(3) - 2 / 3), abs=1e-4)
+
+
+def test_pairs_that_only_the_search_has_found_count_too() -> None:
+    # A cropped copy, say, does not correlate as it is.
+    images = thumbnails_as_images(smooth(11, 3), ["a", "b", "c"])
+    rows = [{"image_sha256": name} for name in "abc"]
+    pairs = pl.LazyFrame([("i000", "i002", "near_image", 0.992)], schema=dict(PAIRS), orient="row")
+    found = price(cleaned_items(rows), pairs, images, (), SETTINGS)["image"]
+    configured, alone = by_threshold(found), by_threshold(found, "similarity alone")
+    assert [(configured[at]["pairs"], configured[at]["groups"]) for at in (0.995, 0.99, 0.9)] == [
+        (0, 3), (1, 2), (1, 2),
+    ]  # fmt: skip
+    assert alone[0.9]["pairs"] == 0
+
+
+def test_a_pair_that_both_have_found_counts_once() -> None:
+    base = smooth(12, 1)
+    images = thumbnails_as_images(np.concatenate([base, brighter(base, 5)]), ["a", "b"])
+    rows = [{"image_sha256": name} for name in "ab"]
+    pairs = pl.LazyFrame([("i000", "i001", "near_image", 0.99)], schema=dict(PAIRS), orient="row")
+    found = by_threshold(price(cleaned_items(rows), pairs, images, (), SETTINGS)["image"])
+    assert (found[0.98]["pairs"], found[0.98]["groups"]) == (1, 1)
 
 
 def test_texts_by_hand() -> None:

@@ -199,7 +199,7 @@ def test_the_page_has_every_section_and_says_what_happened(page: str) -> None:
         "majority classification none", "small-clip linear probe image+text", "a model of the test",
         "Every item’s licence allows this", "1 of 2 checks passed", "labels FAILED warning 9 missing",
         "CC-BY-SA-4.0 24 yes yes the same licence", "unreadable or unlisted",
-        "How near test is to train", "pictures this split 6 0.0 %", "Pictures: correlation of colour thumbnails",
+        "How near test is to train", "pictures this split 6 0.0 %", "Pictures: correlation of softened colour thumbnails",
         "Large or perfectly clean? ", "pictures all rules 1 (identical) 0 24 1 24 2 ", "texts all rules 0.85 (configured)",
         "The same model on a random split", "small-clip image+text random: it leaks",
         "small-clip image+text without leaks, another seed",
