@@ -17,6 +17,7 @@ import polars as pl
 
 from dataset_pipeline.config import DatasetConfig, ImageDuplicates, TextDuplicates
 from dataset_pipeline.stages.similarity import (
+    LUMINANCE,
     THUMBNAIL_BYTES,
     Flags,
     Floats,
@@ -24,6 +25,7 @@ from dataset_pipeline.stages.similarity import (
     Pixels,
     Shingles,
     compare_pictures,
+    cropped,
     jaccard,
     load_thumbnails,
     may_be_near,
@@ -43,7 +45,8 @@ EXHAUSTIVE_PICTURES = 20_000
 
 PROJECTION_TABLES, PROJECTION_BITS = 32, 20
 """Beyond: pictures that agree in all bits of one of 32 tables are compared. Two pictures that correlate by
-0.98 agree in one bit with 1 - arccos(0.98) / pi = 0.936, so all tables miss them with a chance of 5e-5."""
+0.98 agree in one bit with 1 - arccos(0.98) / pi = 0.936, so all tables miss them with a chance of 5e-5; cropped copies
+correlate less and are missed more often, mirrored and turned ones always. What is missed is measured and reported."""
 
 PROJECTION_WINDOW = 256
 """In one table a picture is compared with at most so many others of its own key; more is counted."""
@@ -174,7 +177,7 @@ class _Audit:
         thumbnails = load_thumbnails(images, pictures["sha256"])
         if not settings.near or pictures.height == 0:
             return
-        origins, copies, names = planted_pictures(thumbnails, self.config.seed)
+        origins, copies, names = planted_pictures(thumbnails, settings, self.config.seed)
         search = _PictureSearch(np.concatenate([thumbnails, copies]), settings, self.config.seed)
         planted = _Planted(len(thumbnails), origins)
         links = self._near_links(rows, codes)
@@ -599,10 +602,13 @@ def _joined(parts: list[Edges]) -> Edges:
     return left, right, score
 
 
-def planted_pictures(thumbnails: Pixels, seed: int) -> tuple[Integers, Pixels, list[str]]:
+def planted_pictures(
+    thumbnails: Pixels, settings: ImageDuplicates, seed: int
+) -> tuple[Integers, Pixels, list[str]]:
     """Transformed copies of up to PLANTED_COPIES thumbnails: (origin of each, copies, name of each's change).
 
-    The changes imitate, at the size of a thumbnail, what re-encoding, resizing and editing do to it.
+    The changes imitate, at the size of a thumbnail, what re-encoding, resizing, editing and those of
+    ``settings.changes`` do to it.
     """
     generator = np.random.default_rng(seed)
     spread = thumbnails.std(axis=1) > 8  # on a picture of one colour no change can be recognised
@@ -624,6 +630,15 @@ def planted_pictures(thumbnails: Pixels, seed: int) -> tuple[Integers, Pixels, l
         "10 % less contrast": values * 0.9 + 12.75,
         "10 % brighter": values * 1.1,
     }
+    if "colour" in settings.changes:
+        changed["colour taken away"] = np.repeat(square @ LUMINANCE, 3).reshape(values.shape)
+    if "crop" in settings.changes:
+        changed["4 % cropped at every edge"] = cropped(thumbnails[chosen], 0.04, 0.04, 0.04, 0.04)
+        changed["5 % cropped at the left"] = cropped(thumbnails[chosen], 0.05, 0, 0, 0)
+    if "mirror" in settings.changes:
+        changed["mirrored"] = square[:, :, ::-1].reshape(values.shape)
+    if "turn" in settings.changes:
+        changed["turned"] = np.rot90(square, axes=(1, 2)).reshape(values.shape)
     copies = [np.clip(np.rint(value), 0, 255).astype(np.uint8) for value in changed.values()]
     names = [name for name in changed for _ in chosen]
     return np.tile(chosen, len(changed)), np.concatenate(copies), names

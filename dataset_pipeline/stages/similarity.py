@@ -33,7 +33,7 @@ _INSIDE_PX = THUMBNAIL_SIDE_PX - 2 * _EDGE_PX
 _FITTING_STEPS = 5
 _CENTRE = (THUMBNAIL_SIDE_PX - 1) / 2
 _AXIS = np.arange(THUMBNAIL_SIDE_PX, dtype=np.float32) - np.float32(_CENTRE)
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _PAIRS_AT_ONCE = 128  # what is worked on, several times 1.5 MB, stays in the processor's cache
 
 TEXT_SEPARATOR = "\x1f"
@@ -65,18 +65,23 @@ def load_thumbnails(images: pl.LazyFrame, sha256: pl.Series) -> Pixels:
     Raises ``ValueError`` for a file that ``images`` has no thumbnail of, or one of another length.
     """
     matrix = np.zeros((len(sha256), THUMBNAIL_BYTES), np.uint8)
+    for rows, thumbnails in thumbnail_batches(images, sha256):
+        matrix[rows] = thumbnails
+    return matrix
+
+
+def thumbnail_batches(images: pl.LazyFrame, sha256: pl.Series) -> Iterator[tuple[Integers, Pixels]]:
+    """Thumbnails of these files with their positions, batch by batch, in any order; raises like ``load_thumbnails``."""
     is_there = np.zeros(len(sha256), bool)
     rows = pl.LazyFrame({"sha256": sha256, "row": np.arange(len(sha256))})
     wanted = images.select("sha256", "thumbnail").join(rows, on="sha256").select("row", "thumbnail")
     for batch in wanted.collect_batches(chunk_size=_THUMBNAILS_AT_ONCE):
         whole = batch.filter(pl.col("thumbnail").bin.size() == THUMBNAIL_BYTES)
         at = whole["row"].to_numpy()
-        values = np.frombuffer(b"".join(whole["thumbnail"].to_list()), np.uint8)
-        matrix[at] = values.reshape(-1, THUMBNAIL_BYTES)
         is_there[at] = True
+        yield at, np.frombuffer(b"".join(whole["thumbnail"].to_list()), np.uint8).reshape(-1, THUMBNAIL_BYTES)
     if not is_there.all():
         raise ValueError(f"{int((~is_there).sum())} pictures have no thumbnail of {THUMBNAIL_BYTES} bytes")
-    return matrix
 
 
 class Quick(NamedTuple):
@@ -114,6 +119,21 @@ def may_be_near(rows: Quick, columns: Quick, settings: ImageDuplicates) -> Flags
 def standardised(thumbnails: Pixels) -> Values:
     """Softened thumbnails minus their mean, of length 1: their products are similarities. One colour gives zeros."""
     return _unit(_softened(_square(thumbnails)))
+
+
+def luminance(thumbnails: Pixels) -> Values:
+    """Softened luminance of thumbnails, shape (pictures, side, side)."""
+    return np.asarray(_softened((_square(thumbnails) @ LUMINANCE)[..., None])[..., 0])
+
+
+def cropped(thumbnails: Pixels, left: float, top: float, right: float, bottom: float) -> Values:
+    """Thumbnails as they would be without these shares of the width and height, linearly interpolated."""
+    half = THUMBNAIL_SIDE_PX / 2
+    place = np.array(
+        [[1 - left - right, (left - right) * half, 1 - top - bottom, (top - bottom) * half]], np.float32
+    )
+    pictures = _resampled(_square(thumbnails), np.repeat(place, len(thumbnails), axis=0))
+    return pictures.reshape(thumbnails.shape)
 
 
 def turned(thumbnails: Pixels, settings: ImageDuplicates) -> Iterator[Pixels]:
@@ -299,7 +319,7 @@ def _equally_colourful(a: Values, b: Values) -> tuple[Values, Values, Flags]:
 
     Only pairs of which one has lost MIN_COLOUR_LOSS at least, and which these are.
     """
-    colour_a, colour_b = (one - (one @ _LUMINANCE)[..., None] for one in (a, b))
+    colour_a, colour_b = (one - (one @ LUMINANCE)[..., None] for one in (a, b))
     flat_a, flat_b = (one.reshape(len(a), int(np.prod(a.shape[1:]))) for one in (colour_a, colour_b))
     much_a, much_b, both = (
         np.einsum("ij,ij->i", one, other)
@@ -324,7 +344,7 @@ def _laid_over(a: Values, b: Values) -> tuple[Values, Values, Flags]:
     Least squares in luminance with a change of tone, by Gauss and Newton (Lucas and Kanade 1981), over all of the
     unmoved picture but its outermost pixels, where the other may show nothing, or a border.
     """
-    source, target = (_softened((one @ _LUMINANCE)[..., None])[..., 0] for one in (a, b))
+    source, target = (_softened((one @ LUMINANCE)[..., None])[..., 0] for one in (a, b))
     # The one with more detail is moved, whichever comes first.
     detail = [
         sum(np.square(np.diff(one, axis=k)).sum(axis=(1, 2)) for k in (1, 2)) for one in (source, target)
@@ -380,7 +400,7 @@ def _greys(pictures: Values) -> tuple[Values, Values]:
     The length of one picture's greys projected on another's slopes is, to first order, their correlation after the
     best small crop (tangent distance; Simard, LeCun and Denker 1993).
     """
-    grey = pictures @ _LUMINANCE
+    grey = pictures @ LUMINANCE
     for _ in range(3):
         grey = _softened(grey[..., None])[..., 0]
     across, down = np.gradient(grey, axis=2), np.gradient(grey, axis=1)

@@ -230,20 +230,60 @@ def test_the_search_by_hashes_finds_every_near_pair_of_near_hashes(
     images = thumbnails_as_images(thumbnails, [f"{n:03}" for n in range(100)], phash.tolist())
     rows = [{"item_id": f"{n:03}", "image_sha256": f"{n:03}"} for n in range(100)]
     left, right = np.triu_indices(100, 1)
-    holds, _ = similarity.near_pictures(thumbnails, left, right, ImageDuplicates())
+    holds, _ = similarity.near_pictures(thumbnails, left, right, ImageDuplicates(changes=()))
     near_hash = np.bitwise_count(phash[left] ^ phash[right]) <= 4
     every = {(f"{i:03}", f"{j:03}") for i, j in zip(left[holds], right[holds], strict=True)}
     by_hash = {
         (f"{i:03}", f"{j:03}") for i, j in zip(left[holds & near_hash], right[holds & near_hash], strict=True)
     }
     assert len(every) > len(by_hash) > 25
-    assert {pair[:2] for pair in pairs_of(rows, images, ())} == every
+    assert {pair[:2] for pair in pairs_of(rows, images, (), image={"changes": ()})} == every
     monkeypatch.setattr(duplicates, "EXHAUSTIVE_PICTURES", 10)
     monkeypatch.setattr(duplicates, "_LARGE_CLASS", large_class)
     monkeypatch.setattr(duplicates, "_GEMM_ROWS", 16)
     monkeypatch.setattr(duplicates, "_CANDIDATES_AT_ONCE", 64)
-    found = [pair[:2] for pair in pairs_of(rows, images, ())]
+    found = [pair[:2] for pair in pairs_of(rows, images, (), image={"changes": ()})]
     assert sorted(found) == sorted(by_hash)  # each once
+
+
+@given(st.lists(hashes(), min_size=2, max_size=4), st.integers(0, 4))
+@settings(max_examples=100, deadline=None)
+def test_near_views_are_all_pairs_of_a_hash_and_another_ones_view(
+    columns: list[list[int]], distance: int
+) -> None:
+    count = min(map(len, columns))
+    views = np.array([column[:count] for column in columns], np.uint64).T
+    found = {
+        pair
+        for left, right in duplicates._near_views(views, distance)
+        for pair in zip(left.tolist(), right.tolist(), strict=True)
+    }
+    bits = np.bitwise_count(views[:, None, :1] ^ views[None, :, 1:]).min(axis=2) <= distance
+    assert found == {(i, j) for i, j in itertools.combinations(range(count), 2) if bits[i, j] or bits[j, i]}
+
+
+def test_changed_copies_are_found_among_many_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "EXHAUSTIVE_PICTURES", 2)
+    original = picture(1, (200, 160))
+    files = {
+        "a-original": encoded(original),
+        "b-cropped": encoded(original.crop((10, 8, 190, 152))),
+        "c-left-off": encoded(original.crop((8, 0, 200, 160))),
+        "d-grey": encoded(original.convert("L")),
+        "e-turned": encoded(original.transpose(Image.Transpose.ROTATE_270)),
+        "f-other": encoded(picture(2, (200, 160))),
+    }
+    rows = [{"item_id": name, "image_sha256": name} for name in files]
+
+    def copies(*changes: str) -> set[str]:
+        found = pairs_of(rows, scanned(files), (), image={"changes": changes})
+        assert len(found) == len(set(found))
+        return {other[0] for one, other, _ in found if one == "a-original"}
+
+    assert copies() == set()
+    assert copies("crop") == {"b", "c"}
+    assert copies("colour") == {"d"}
+    assert copies("colour", "crop", "turn") == {"b", "c", "d", "e"}
 
 
 WORDS = ("red", "blue", "cotton", "linen", "shirt", "trousers", "with", "sleeves", "pockets", "size")

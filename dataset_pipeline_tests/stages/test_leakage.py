@@ -453,6 +453,9 @@ def test_the_recall_of_a_whole_search_is_1_and_that_of_a_broken_one_is_not(
         "10 % darker": 1.0,
         "10 % less contrast": 1.0,
         "10 % brighter": 1.0,
+        "colour taken away": 1.0,
+        "4 % cropped at every edge": 1.0,
+        "5 % cropped at the left": 1.0,
     }
 
     candidates, texts = leakage._PictureSearch._candidates, leakage.near_texts
@@ -492,9 +495,9 @@ def test_planted_copies_are_no_leaks_and_no_near_misses() -> None:
 
 def test_planted_pictures_are_changed_copies_of_pictures_that_can_be_recognised() -> None:
     thumbnails = np.concatenate([smooth(1, 5), np.full((3, 3072), 200, np.uint8)])
-    origins, copies, names = leakage.planted_pictures(thumbnails, 0)
+    origins, copies, names = leakage.planted_pictures(thumbnails, config().duplicates.image, 0)
     assert sorted(set(origins.tolist())) == [0, 1, 2, 3, 4]
-    assert len(origins) == len(copies) == len(names) == 5 * 5
+    assert len(origins) == len(copies) == len(names) == 5 * 8
     assert not any((copy == thumbnails[origin]).all() for origin, copy in zip(origins, copies, strict=True))
 
 
