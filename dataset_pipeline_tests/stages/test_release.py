@@ -85,6 +85,35 @@ def test_numbers_come_from_the_reports_and_nowhere_else() -> None:
     assert "98765 of 123456 raw items" in made["datasheet.md"]
 
 
+def test_the_card_says_how_near_test_is_to_train_and_what_leaks_do_to_the_score() -> None:
+    def side(identical: float, median: float) -> dict[str, object]:
+        return {"identical": identical, "quantiles": {"median": median, "max": 0.987}}
+
+    near = {"text": {"this_split": side(0.0, 0.412), "random_split": side(0.256, 0.654)}}
+    row = {
+        "model": "m|x", "inputs": "image", "top1": 0.511, "top1_low": 0.4, "top1_high": 0.6, "macro_f1": 0.322,
+        "macro_f1_low": 0.3, "macro_f1_high": 0.35,
+    }  # fmt: skip
+    board = [{**row, "task": "linear probe", "top5": 0.9}]
+    others = [{**row, "split": "this"}, {**row, "split": "random", "top1": 0.877}]
+    made = release.documents(
+        toy_config(),
+        {
+            **reports(),
+            "leakage": {"cross_split_pairs": 0},
+            "cleanliness": {"nearest_in_train": near},
+            "baselines": {"leaderboard": board, "other_splits": others},
+        },
+        COLUMNS,
+    )["README.md"]
+    assert (
+        "| texts | this split | 0.0 % | 0.412 | 0.987 |\n| texts | a random split | 25.6 % | 0.654 |" in made
+    )
+    assert "The same model on a random split, which deals single items out and leaks:" in made
+    assert "| m\\|x | image | random: it leaks | 0.877 | 0.400–0.600 | 0.322 | 0.300–0.350 |" in made
+    assert "another seed" not in made  # there is no such row
+
+
 def test_front_matter_is_what_hugging_face_reads() -> None:
     found = front(release.documents(toy_config(), reports(), COLUMNS)["README.md"])
     assert found["license"] == "cc-by-sa-4.0"
