@@ -256,6 +256,34 @@ def test_layout(each: Expected) -> None:
     assert not any(path.is_symlink() for path in each.release.rglob("*"))
 
 
+def test_no_test_picture_or_text_is_in_train(each: Expected) -> None:
+    items = each.table("metadata/items")
+    found = each.json("reports/cleanliness")
+    for kind in found["nearest_in_train"].values():
+        side = kind["this_split"]
+        assert side["identical"] == 0
+        assert sum(side["histogram"]) == side["compared"] == side["in_test"]
+    if "image" in found["nearest_in_train"]:
+        tested = items.filter(pl.col("split") == "test")["image_sha256"].drop_nulls().n_unique()
+        assert found["nearest_in_train"]["image"]["this_split"]["in_test"] <= tested
+    for name in ("image", "text"):
+        groups = [row["groups"] for row in found["price"].get(name, {}).get("rows", [])]
+        assert all(0 < count <= found["price"]["items"] for count in groups)
+
+
+def test_a_random_split_has_test_pictures_in_train_and_another_score(emoji: Expected) -> None:
+    near = emoji.json("reports/cleanliness")["nearest_in_train"]["image"]
+    assert near["random_split"]["identical"] > 0.5  # each picture has a caption in every language
+    boards = emoji.json("reports/baselines")
+    splits = {row["split"]: row for row in boards["other_splits"]}
+    assert {"this", "random"} <= splits.keys() <= {"this", "other_seed", "random"}
+    probes = [row for row in boards["leaderboard"] if row["task"] == "linear probe"]
+    assert {key: splits["this"][key] for key in ("top1", "macro_f1", "n_test")} in [
+        {key: row[key] for key in ("top1", "macro_f1", "n_test")} for row in probes
+    ]
+    assert (splits["this"]["known_share"], splits["random"]["n_test"]) == (0, splits["this"]["n_test"])
+
+
 def test_notebook_is_executed(emoji: Expected) -> None:
     notebook = json.loads((emoji.release / "notebook" / "explore.ipynb").read_text(encoding="utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
