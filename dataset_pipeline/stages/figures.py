@@ -127,7 +127,7 @@ def _price(found: Mapping[str, Any], things: str) -> bytes:
         )
         axes.set_xlabel(f"threshold: {things} at least so similar are the same (1: identical)")
         axes.set_ylabel("groups of items")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(1, *(row["groups"] for row in found["rows"])))
         _whole_numbers(axes.yaxis)
         _legend_above(axes)
 
