@@ -228,7 +228,7 @@ LAYOUT = re.compile(
     r"README\.md|LICENSE|CITATION\.cff|CHANGELOG\.md|datasheet\.md|croissant\.json|provenance\.json|SHA256SUMS"
     r"|data/(train|validation|test)-\d{5}-of-\d{5}\.parquet"
     r"|metadata/(items|removed|duplicate_pairs)\.parquet"
-    r"|reports/report\.html|reports/(statistics|cleanliness|leakage|duplicates|pii|labels|baselines|licences|quality)\.json"
+    r"|reports/report\.html|reports/(statistics|cleanliness|leakage|split|duplicates|pii|labels|baselines|licences|quality)\.json"
     r"|reports/figures/[a-z0-9_-]+\.(svg|png)|reports/tables/[a-z0-9_]+\.(csv|tex)"
     r"|predictions/[A-Za-z0-9_.-]+\.parquet|notebook/explore\.ipynb"
 )
@@ -244,7 +244,16 @@ def test_layout(each: Expected) -> None:
         *(
             f"reports/{name}.json"
             for name in (
-                *("statistics", "cleanliness", "leakage", "duplicates", "pii", "labels", "baselines"),
+                *(
+                    "statistics",
+                    "cleanliness",
+                    "leakage",
+                    "split",
+                    "duplicates",
+                    "pii",
+                    "labels",
+                    "baselines",
+                ),
                 *("licences", "quality"),
             )
         ),

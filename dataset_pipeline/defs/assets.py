@@ -396,7 +396,11 @@ def build_statistics(work: Work) -> None:
         work.writer.file(f"figures/{name}", figure)
     work.writer.facts.update(
         classes=[{"class": row["value"], "items": row["items"]} for row in found["classes"][:10]],
-        languages=[{"language": row["value"], "items": row["items"]} for row in found["languages"][:20]],
+        languages=[
+            {"language": row["value"], "items": row["items"]}
+            for row in found["languages"][:20]
+            if row["value"]
+        ],
         removed=found["removed"],
     )
 
@@ -531,6 +535,7 @@ def build_published_archive(work: Work) -> None:
         name: work.inputs[asset].json(name)
         for asset, name in (
             ("cleaned_items", "pii"), ("deduplicated_items", "duplicates"), ("train_test_split", "leakage"),
+            ("train_test_split", "split"),
             ("statistics", "statistics"), ("statistics", "labels"), ("statistics", "licences"),
             ("statistics", "cleanliness"),
             ("clip_baselines", "baselines"),
