@@ -6,6 +6,7 @@ that need the sources. Nothing in the folder is executed or followed: links and 
 of it are findings and stay unread, and files that would fill the memory are not read.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -19,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_pipeline.adapters.store import file_sha256
-from dataset_pipeline.config import CleanImages, Columns, DatasetConfig, Source, is_inside
+from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import croissant, leakage
 from dataset_pipeline.stages.release import quality_report
+from dataset_pipeline.stages.similarity import text_chars, text_key
+from dataset_pipeline.stages.split import IMAGE_KINDS
 from dataset_pipeline.tables import (
     IMAGES,
     PAIR_KINDS,
@@ -55,6 +58,8 @@ CHECKS: Final[Mapping[str, str]] = {
     "count": "a number in a report or a document is not what the tables give",
     "prediction": "predictions name items or labels that the test split does not have",
 }
+
+LEAKAGE: Final = "reports/leakage.json"
 
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
 _MAX_ROW_GROUP_BYTES: Final = 2 << 30
@@ -122,6 +127,33 @@ class _Release:
     def report(self, check: str, detail: str, path: str | None = None) -> None:
         assert check in CHECKS, check
         self.findings.append(Finding(check, detail, path))
+
+    def rules(self, text_names: tuple[str, ...]) -> DatasetConfig:
+        """What counts as a leak in this release, as its report says; where that differs, a warning tells."""
+        told: Any = {}
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+            if LEAKAGE in self.files and (self.folder / LEAKAGE).stat().st_size <= _MAX_DOCUMENT_BYTES:
+                told = json.loads((self.folder / LEAKAGE).read_text(encoding="utf-8")).get("thresholds", {})
+        default = _rules({}, text_names)
+        try:
+            found = _rules(told, text_names)
+        except (ValueError, TypeError):
+            self.report("unreadable", "its thresholds are no settings of a split", LEAKAGE)
+            return default
+        pairs = {
+            "split.link": (found.split.link, default.split.link),
+            "split.min_link_text_chars": (
+                found.split.min_link_text_chars,
+                default.split.min_link_text_chars,
+            ),
+            "duplicates.image": (found.duplicates.image, default.duplicates.image),
+            "duplicates.text": (found.duplicates.text, default.duplicates.text),
+        }
+        differing = ", ".join(name for name, (own, usual) in pairs.items() if own != usual)
+        warning = f"the leak test follows the release's own rules, which are not the defaults: {differing}"
+        if differing and warning not in self.warnings:
+            self.warnings.append(warning)
+        return found
 
     def table(self, name: str) -> pl.DataFrame | None:
         return self.tables.get(name)
@@ -311,7 +343,11 @@ def _check_groups(state: _Release) -> None:
     items, pairs = state.table("items"), state.table("duplicate_pairs")
     if items is None:
         return
-    for column in ("leak_group", "duplicate_group"):
+    names = tuple(name for name in items.columns if name not in RELEASED_ITEMS)
+    split_rules = state.rules(names).split
+    # Chains of pairs that need not stay together may cross.
+    links_all = {"image", "text"} <= set(split_rules.link) and split_rules.min_link_text_chars == 1
+    for column in ("leak_group", "duplicate_group") if links_all else ("leak_group",):
         crossing = (
             items.filter(pl.col(column).is_not_null())
             .group_by(column)
@@ -326,11 +362,18 @@ def _check_groups(state: _Release) -> None:
                 "schema", f"{items[column].null_count()} items have no {column}", "metadata/items.parquet"
             )
     if pairs is not None:
-        split = items.select("item_id", "split")
+        split = items.select("item_id", "split", chars=text_chars(text_key(names)).fill_null(0))
+        longer, shorter = (f("chars", "chars_other") for f in (pl.max_horizontal, pl.min_horizontal))
+        minimum = split_rules.min_link_text_chars
+        is_linked = (
+            (pl.col("kind").is_in(IMAGE_KINDS) & ("image" in split_rules.link))
+            | ((pl.col("kind") == "same_text") & (longer >= minimum) & ("text" in split_rules.link))
+            | ((pl.col("kind") == "near_text") & (shorter >= minimum) & ("text" in split_rules.link))
+        )
         crossing_pairs = (
             pairs.join(split, on="item_id")
             .join(split, left_on="other_item_id", right_on="item_id", suffix="_other")
-            .filter(pl.col("split") != pl.col("split_other"))
+            .filter((pl.col("split") != pl.col("split_other")) & is_linked)
         )
         if crossing_pairs.height:
             first = crossing_pairs.select(
@@ -495,26 +538,11 @@ def _check_leaks(
     state: _Release, data: pl.DataFrame, pictures: pl.DataFrame | None, text_names: tuple[str, ...]
 ) -> None:
     """The leak test on what is released: pixels and texts are compared anew, across splits."""
-    if pictures is not None:
-        exact = (
-            data.join(
-                pictures.select("image_ref", "pixel_hash"), left_on="released_sha256", right_on="image_ref"
-            )
-            .filter(pl.col("pixel_hash").is_not_null())
-            .group_by("pixel_hash")
-            .agg(pl.col("split").n_unique().alias("splits"), pl.col("item_id").min())
-            .filter(pl.col("splits") > 1)
-        )
-        if exact.height:
-            state.report(
-                "leak", f"{exact.height} pictures are in two splits, such as of {_some(exact['item_id'])}"
-            )
-
     found = leakage.audit_leakage(
         _audit_inputs(data, text_names).lazy(),
         (pl.DataFrame(schema=dict(IMAGES)) if pictures is None else pictures).lazy(),
         text_names,
-        _audit_config(text_names),
+        state.rules(text_names),
     )
     crossing = found.report.get("cross_split_pairs")
     if crossing:
@@ -522,11 +550,26 @@ def _check_leaks(
         state.report("leak", f"an independent search finds {crossing} pairs across splits: {kinds}")
 
 
-def _audit_config(text_names: tuple[str, ...]) -> DatasetConfig:
-    """The default settings, which the release has no say in, with the release's texts."""
-    columns = Columns(texts={name: name for name in text_names})
-    source = Source(id="release", path="data", licence="CC0-1.0", columns=columns)
-    return DatasetConfig(name="release", version="0.0.0", licence="CC0-1.0", sources=(source,))
+def _rules(thresholds: Mapping[str, Any], text_names: tuple[str, ...]) -> DatasetConfig:
+    """What counts as a leak, from ``thresholds`` of reports/leakage.json; the defaults where that says nothing.
+
+    Raises ``ValueError`` (pydantic's) where it says what cannot be.
+    """
+    if not isinstance(thresholds, Mapping):
+        raise TypeError("expected an object")
+    columns = {"texts": {name: name for name in text_names}}
+    return DatasetConfig.model_validate(
+        {
+            "name": "release",
+            "version": "0.0.0",
+            "licence": "CC0-1.0",
+            "sources": [{"id": "release", "path": "data", "licence": "CC0-1.0", "columns": columns}],
+            "duplicates": {name: thresholds[name] for name in ("image", "text") if name in thresholds},
+            "split": {
+                name: thresholds[name] for name in ("link", "min_link_text_chars") if name in thresholds
+            },
+        }
+    )
 
 
 def _audit_inputs(data: pl.DataFrame, text_names: tuple[str, ...]) -> pl.DataFrame:
@@ -579,10 +622,10 @@ def _check_counts(state: _Release) -> None:
             state.report(
                 "count", f"splits are {_brief(front)}, the tables give {_brief(by_split)}", "README.md"
             )
-    told_leaks = state.json("reports/leakage.json")
+    told_leaks = state.json(LEAKAGE)
     if told_leaks is not None and told_leaks.get("cross_split_pairs") != 0:
         told = _brief(told_leaks.get("cross_split_pairs"))
-        state.report("leak", f"cross_split_pairs is {told}, a release needs 0", "reports/leakage.json")
+        state.report("leak", f"cross_split_pairs is {told}, a release needs 0", LEAKAGE)
 
 
 def _check_croissant(state: _Release) -> None:

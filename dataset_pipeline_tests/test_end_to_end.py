@@ -804,3 +804,58 @@ def test_the_archive_alone_does_not_release_what_was_judged_under_other_settings
 def test_the_dataset_is_loaded_from_its_own_folder(copy: Bench) -> None:
     """Paths in dataset.yaml start where it lies, not where the command is run."""
     assert load_dataset(copy.config_path).base == copy.config_path.parent
+
+
+# -- rules of the split ----------------------------------------------------------------------
+
+
+def build_of(config: Path, storage: Path) -> Path:
+    """The release of a build that goes through."""
+    with bench(config, storage) as each:
+        result = each.run()
+        assert result.success, failures(result)
+        return each.release
+
+
+@pytest.mark.parametrize("rule", [{"min_link_text_chars": 50}, {"link": ["group_keys", "image"]}])
+def test_texts_that_need_not_stay_together_may_cross_splits(tmp_path: Path, rule: dict[str, Any]) -> None:
+    """Three short captions for all items: by default they connect everything, and no split is possible."""
+    short = [{**row, "caption": ("red shirt", "blue hat", "boot")[n % 3]} for n, row in enumerate(rows())]
+    config = write_dataset(tmp_path / "strict")
+    write_manifest(tmp_path / "strict" / "items.csv", short)
+    with bench(config, tmp_path / "storage") as strict:
+        assert "split.link" in failures(strict.run())
+    config = write_dataset(tmp_path / "loose", split=rule)
+    write_manifest(tmp_path / "loose" / "items.csv", short)
+    release = build_of(config, tmp_path / "storage")
+    told = json.loads((release / "reports" / "leakage.json").read_text("utf-8"))
+    assert told["cross_split_pairs"] == 0
+    assert sum(told["not_linked_by_kind"].values()) > 0
+    [warning] = [line for line in verify(release).warnings if "own rules" in line]
+    assert next(iter(rule)) in warning
+
+
+def test_what_the_audit_alone_finds_is_kept_together_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search for duplicates that misses every near picture; the audit has a search of its own."""
+    config = write_dataset(tmp_path)
+    twins = range(0, ITEMS, 4)
+    for number in twins:  # two items on, so that they have another owner and the same language
+        brighter = picture(number).point(lambda value: min(255, value + 6))
+        (tmp_path / "images" / f"{number + 2:02}.png").write_bytes(encoded(brighter))
+    whole = assets.duplicates.find_pairs
+
+    def half_blind(*arguments: Any) -> pl.DataFrame:
+        return whole(*arguments).filter(pl.col("kind") != "near_image")
+
+    monkeypatch.setattr(assets.duplicates, "find_pairs", half_blind)
+    release = build_of(config, tmp_path / "storage")
+    told = json.loads((release / "reports" / "split.json").read_text("utf-8"))
+    assert told["pairs_of_the_audit"] > 0
+    assert told["rounds"] > 1
+    splits = dict(
+        pl.read_parquet(release / "metadata" / "items.parquet").select("item_id", "split").iter_rows()
+    )
+    assert all(splits[f"item-{n:02}"] == splits[f"item-{n + 2:02}"] for n in twins)
+    assert verify(release).is_good

@@ -321,31 +321,37 @@ def build_train_test_split(work: Work) -> None:
     config, names = work.config, work.config.text_names
     upstream = work.inputs["deduplicated_items"]
     before = _kept_release(work.dataset, work.store)
-    result = split.split_items(
-        upstream.table("items"),
-        upstream.table("duplicate_pairs").collect(),
-        names,
-        config.split,
-        config.seed,
-        None if before is None else archive.released_splits(before),
-    )
+    images_of_items = work.inputs["raw_images"].table("images")
+    pairs = upstream.table("duplicate_pairs").collect()
+    released = None if before is None else archive.released_splits(before)
+    for round_number in range(1, split.MAX_ROUNDS + 1):
+        result = split.split_items(upstream.table("items"), pairs, names, config.split, config.seed, released)
+        found = leakage.audit_leakage(result.items.lazy(), images_of_items, names, config)
+        missed = split.missed_pairs(found.crossing, pairs)
+        if missed.is_empty() or config.split.method == "published" or round_number == split.MAX_ROUNDS:
+            break
+        pairs = pl.concat([pairs, missed])  # what the audit alone has found is kept together too
     work.writer.table("items", result.items)
     work.writer.table("summary", result.summary)
     work.writer.table("strata", result.strata)
     work.writer.table("deviation", result.deviation)
     work.writer.table("moved", result.moved)
     work.writer.table("low_labels", result.low_labels)
-    work.writer.json("split", {**result.report, "kept_release": None if before is None else before.name})
-    found = leakage.audit_leakage(
-        result.items.lazy(), work.inputs["raw_images"].table("images"), names, config
+    work.writer.json(
+        "split",
+        {
+            **result.report,
+            "kept_release": None if before is None else before.name,
+            "rounds": round_number,
+            "pairs_of_the_audit": pairs.height
+            - upstream.table("duplicate_pairs").select(pl.len()).collect().item(),
+        },
     )
     work.writer.table("nearest_pairs", found.nearest)
     work.writer.table("crossing_pairs", found.crossing)
     work.writer.json("leakage", found.report)
     work.writer.facts["nearest_pictures_across_splits"] = report.pair_sheet(
-        found.nearest.filter(pl.col("kind") == "image"),
-        result.items,
-        work.inputs["raw_images"].table("images"),
+        found.nearest.filter(pl.col("kind") == "image"), result.items, images_of_items
     )
     work.writer.facts.update(
         splits=result.summary.select("split", "items", "share", "groups").to_dicts(),

@@ -277,6 +277,47 @@ def test_a_picture_of_train_planted_in_test_behind_new_checksums(release: Path) 
     assert "leak" in checks(release)
 
 
+def shared_short_text(folder: Path, thresholds: object) -> Path:
+    """A release in which an item of train and one of test are both called "red", and that says what it linked."""
+    example = toy()
+    red = pl.col("item_id").is_in(["0000-en", "0004-en"])
+    example.items = example.items.with_columns(name=pl.when(red).then(pl.lit("red")).otherwise("name"))
+    pair = {"item_id": "0000-en", "other_item_id": "0004-en", "kind": "same_text", "score": 1.0}
+    example.pairs = pl.DataFrame([pair], schema=dict(PAIRS))
+    example.write(folder)
+    told = {"cross_split_pairs": 0, "random_split_pairs": 7, "thresholds": thresholds}
+    (folder / "reports" / "leakage.json").write_text(json.dumps(told))
+    sign(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "found"),
+    [
+        ({}, {"leak", "pair_crosses_splits"}),
+        ({"link": ["group_keys", "image", "text"]}, {"leak", "pair_crosses_splits"}),
+        ({"min_link_text_chars": 3}, {"leak", "pair_crosses_splits"}),  # "red" is long enough
+        ({"min_link_text_chars": 4}, set()),
+        ({"link": ["group_keys", "image"]}, set()),
+        ({"link": ["hope"]}, {"unreadable", "leak", "pair_crosses_splits"}),
+        (["nonsense"], {"unreadable", "leak", "pair_crosses_splits"}),
+    ],
+)
+def test_what_counts_as_a_leak_is_what_the_release_says(
+    tmp_path: Path, thresholds: object, found: set[str]
+) -> None:
+    """Rules other than the defaults are followed, and said."""
+    result = verify(shared_short_text(tmp_path / "release", thresholds))
+    assert {finding.check for finding in result.findings} == found
+    named = [warning for warning in result.warnings if "release's own rules" in warning]
+    changed = isinstance(thresholds, dict) and thresholds not in (
+        {},
+        {"link": ["group_keys", "image", "text"]},
+        {"link": ["hope"]},
+    )
+    assert len(named) == changed
+
+
 def test_a_report_that_admits_a_leak(release: Path) -> None:
     (release / "reports" / "leakage.json").write_text('{"cross_split_pairs": 3}')
     sign(release)
