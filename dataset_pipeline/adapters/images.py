@@ -79,6 +79,12 @@ def scan_image(data: bytes, settings: CleanImages) -> dict[str, Any]:
                 image.draft(None, (SCAN_SIDE_PX, SCAN_SIDE_PX))
             facts = _header_facts(image, size)
             image.load()
+            if image.format == "PNG" and (damaged := _damaged_png_chunk(data)):
+                # Pillow decodes it all the same, to pixels that nobody drew.
+                return {
+                    "problem": "image_undecodable",
+                    "problem_detail": f"checksum of chunk {damaged} is wrong",
+                }
             return {**facts, **_pixel_facts(image, facts)}
     except UnidentifiedImageError:
         return {
@@ -277,6 +283,22 @@ def _jfif_without_thumbnail(segment: bytes) -> bytes:
 
 
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD"}
+
+
+def _damaged_png_chunk(data: bytes) -> str | None:
+    """Name of the first chunk that the picture is made of and that does not match its checksum."""
+    place = 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        kind, end = data[place + 4 : place + 8], place + 8 + length
+        if kind in _PNG_CHUNKS and zlib.crc32(data[place + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            return kind.decode("ascii")
+        if kind == b"IEND":
+            break
+        place = end + 4
+    return None
 
 
 def _png_without_metadata(data: bytes) -> Iterator[bytes]:

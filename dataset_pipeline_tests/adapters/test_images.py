@@ -204,3 +204,13 @@ def test_real_photos_keep_their_pixels() -> None:
         facts = scan_image(source, SETTINGS)
         if facts["exif_orientation"] == 1:
             assert scan_image(data, SETTINGS)["pixel_hash"] == facts["pixel_hash"]
+
+
+def test_a_png_whose_pixels_were_overwritten_is_found() -> None:
+    """A stored (uncompressed) block decodes whatever its bytes are: only the checksum tells."""
+    whole = encoded(picture(), compress_level=0)
+    at = whole.index(b"IDAT") + 2000
+    damaged = whole[:at] + bytes(64) + whole[at + 64 :]
+    found = scan_image(damaged, CleanImages())
+    assert found["problem"] == "image_undecodable"
+    assert scan_image(whole, CleanImages()).get("problem") is None
