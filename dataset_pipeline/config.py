@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -187,25 +187,7 @@ class Pii(Settings):
     enabled: bool = True
     min_score: float = Field(0.4, ge=0, le=1)
     entities: tuple[PersonalDataEntity, ...] = Field(
-        (
-            "EMAIL_ADDRESS",
-            "PHONE_NUMBER",
-            "CREDIT_CARD",
-            "IBAN_CODE",
-            "IP_ADDRESS",
-            "MAC_ADDRESS",
-            "CRYPTO",
-            "US_SSN",
-            "UK_NINO",
-            "IT_FISCAL_CODE",
-            "ES_NIF",
-            "ES_NIE",
-            "FI_PERSONAL_IDENTITY_CODE",
-            "URL",
-            "PERSON",
-            "LOCATION",
-            "NRP",
-        ),
+        tuple(e for e in get_args(PersonalDataEntity) if e not in {"ORGANIZATION", "DATE_TIME"}),
         description="what is searched for; PERSON and those after it need a model in ner_models",
     )
     ner_models: dict[str, str] = Field(
