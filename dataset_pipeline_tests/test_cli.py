@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 import yaml
 
+from dataset_pipeline.commands.build import dagster_home
 from dataset_pipeline_tests.command_line import (
     PATIENCE_SECONDS,
     command,
@@ -288,6 +289,23 @@ def test_two_builds_at_once_in_one_storage_folder(tmp_path: Path) -> None:
     assert [status for status, _output in outputs.values()] == [0, 0], outputs
     assert run("verify", release_of(tmp_path)).status == 0
     assert pl.read_parquet(release_of(tmp_path) / "metadata" / "items.parquet").height == 40
+
+
+def test_a_storage_folder_that_was_moved_takes_its_history_along(tmp_path: Path) -> None:
+    """Also to a place whose name means something in YAML; settings that a user took over stay."""
+    first, second = (
+        dagster_home(tmp_path / "a") / "dagster.yaml",
+        tmp_path / "b: {x}, #1" / "dagster" / "dagster.yaml",
+    )
+    (tmp_path / "a").rename(tmp_path / "b: {x}, #1")
+    assert str(first.parent) in second.read_text("utf-8")
+    dagster_home(tmp_path / "b: {x}, #1")
+    settings = yaml.safe_load(second.read_text("utf-8"))
+    assert settings["storage"]["sqlite"]["base_dir"] == str(second.parent / "history")
+    own = second.read_text("utf-8").split("\n", 1)[1].replace("enabled: false", "enabled: true")
+    second.write_text(own, encoding="utf-8")
+    dagster_home(tmp_path / "b: {x}, #1")
+    assert second.read_text("utf-8") == own
 
 
 # -- dev -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """``build``: the same assets and gates as the UI, launched in this process, without a web server."""
 
 import difflib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,19 +19,21 @@ from dataset_pipeline.defs.assets import lineage
 from dataset_pipeline.defs.stage import ProgressDisplay
 from dataset_pipeline.errors import ConfigError, DatasetPipelineError, GateError, OutsideWorldError
 
-DAGSTER_YAML = """\
+_GENERATED: Final = "# Written anew by dataset-pipeline where this folder is moved; to keep changes of your own, remove this line."
+_DAGSTER_YAML: Final = """\
+{generated}
 # History of builds: the command line and `dataset-pipeline dev` share it.
 telemetry: {{enabled: false}}
 nux: {{enabled: false}}
-storage: {{sqlite: {{base_dir: {home}/history}}}}
+storage: {{sqlite: {{base_dir: {history}}}}}
 local_artifact_storage:
   module: dagster._core.storage.root
   class: LocalArtifactStorage
-  config: {{base_dir: {home}/artifacts}}
+  config: {{base_dir: {artifacts}}}
 compute_logs:
   module: dagster._core.storage.local_compute_log_manager
   class: LocalComputeLogManager
-  config: {{base_dir: {home}/logs}}
+  config: {{base_dir: {logs}}}
 """
 
 
@@ -78,10 +81,14 @@ def dagster_home(storage: str | Path) -> Path:
         return Path(home)
     home_folder = Path(storage).absolute() / "dagster"
     settings = home_folder / "dagster.yaml"
+    # Dagster takes a relative path from the folder it is started in, so absolute ones are written, quoted.
+    places = {name: json.dumps(str(home_folder / name)) for name in ("history", "artifacts", "logs")}
+    expected = _DAGSTER_YAML.format(generated=_GENERATED, **places)
     with explained_os_errors(Path(storage)):
         home_folder.mkdir(parents=True, exist_ok=True)
-        if not settings.exists():
-            write_atomically(settings, DAGSTER_YAML.format(home=home_folder).encode())
+        written = settings.read_text(encoding="utf-8") if settings.exists() else _GENERATED
+        if written.startswith(_GENERATED) and written != expected:
+            write_atomically(settings, expected.encode())
     return home_folder
 
 
