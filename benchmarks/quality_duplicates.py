@@ -25,7 +25,7 @@ from rensa import RMinHash
 
 from dataset_pipeline.adapters.images import on_white, scan_image
 from dataset_pipeline.config import CleanImages, Duplicates, ImageDuplicates, TextDuplicates
-from dataset_pipeline.stages import duplicates, leakage, similarity
+from dataset_pipeline.stages import duplicates, leakage, pair_search, picture_pairs, similarity, text_pairs
 from dataset_pipeline.stages.similarity import THUMBNAIL_BYTES, Flags, Integers, Pixels
 from dataset_pipeline.tables import ITEMS
 
@@ -235,7 +235,7 @@ class Collection:
         """Pairs of different pictures that count as one under the loosest settings of the tables below."""
         loosest = ImageDuplicates(**LOOSEST)
         every = np.arange(len(self.names))
-        found = list(duplicates._products(self.originals.thumbnails, every, None, loosest))
+        found = list(picture_pairs._products(self.originals.thumbnails, every, None, loosest))
         left, right = (np.concatenate([part[side] for part in found]) for side in (0, 1))
         with mock.patch.object(similarity, "EXPLAINED_SHARE", 1.0):
             holds, _ = similarity.near_pictures(self.originals.thumbnails, left, right, loosest)
@@ -275,18 +275,18 @@ class Collection:
         return similarity.near_pictures(self.originals.thumbnails, self.left, self.right, settings)[0]
 
 
-def hashes_of_views(thumbnails: Pixels) -> duplicates.Hashes:
+def hashes_of_views(thumbnails: Pixels) -> pair_search.Hashes:
     """What the pipeline looks for among many pictures."""
     names = pl.Series([f"{row}" for row in range(len(thumbnails))])
     images = pl.LazyFrame({"sha256": names, "thumbnail": [row.tobytes() for row in thumbnails]})
-    return duplicates._hashes_of_views(images, names, PICTURES)
+    return picture_pairs._hashes_of_views(images, names, PICTURES)
 
 
 def near_views(
-    one: duplicates.Hashes,
-    views: duplicates.Hashes,
-    other: duplicates.Hashes,
-    others: duplicates.Hashes,
+    one: pair_search.Hashes,
+    views: pair_search.Hashes,
+    other: pair_search.Hashes,
+    others: pair_search.Hashes,
     distance: int,
 ) -> Flags:
     """Which pairs are within the distance: pHashes, or the hash of one as it is and of a view of the other."""
@@ -314,7 +314,7 @@ def methods(collection: Collection) -> pl.DataFrame:
 
     false = collection.false(PICTURES)
     add(
-        f"this pipeline, up to {duplicates.EXHAUSTIVE_PICTURES:,} pictures (all pairs)",
+        f"this pipeline, up to {picture_pairs.EXHAUSTIVE_PICTURES:,} pictures (all pairs)",
         collection.near,
         int(false.sum()),
     )
@@ -358,7 +358,7 @@ def switched_on(collections: list[Collection]) -> pl.DataFrame:
         found = [
             one.recall(lambda change, o=one, s=settings: o.near(change, s), [kind]) for one in collections
         ]
-        alike = list(duplicates._products(last.originals.thumbnails, every, None, settings))
+        alike = list(picture_pairs._products(last.originals.thumbnails, every, None, settings))
         left, right = (np.concatenate([part[side] for part in alike]) for side in (0, 1))
         holds, _ = similarity.near_pictures(last.originals.thumbnails, left, right, settings)
         rows.append((kind, *map(percent, found), f"{int(holds.sum()):,}"))
@@ -469,7 +469,7 @@ def searches(collection: Collection) -> pl.DataFrame:
 
     every = pairs()
     rows = [("duplicates: all pairs, by products of matrices", len(every))]
-    with mock.patch.object(duplicates, "EXHAUSTIVE_PICTURES", 0):
+    with mock.patch.object(picture_pairs, "EXHAUSTIVE_PICTURES", 0):
         rows.append(
             (f"duplicates: hashes of views within {PICTURES.max_hash_distance} bits", len(pairs() & every))
         )
@@ -672,7 +672,7 @@ def text_searches(texts: list[str], edited: Edited) -> pl.DataFrame:
     }
     for permutations in (32, 64, 128, 256):
         settings = TEXTS.model_copy(update={"permutations": permutations})
-        left, right, _ = duplicates._near_texts(keys, settings)
+        left, right, _ = text_pairs.near_text_pairs(keys, settings)
         found = {(min(int(i), int(j)), max(int(i), int(j))) for i, j in zip(left, right, strict=True)}
         assert found <= truth, "MinHash bands found a pair that the prefix filter missed"
         rows.append(
@@ -746,7 +746,7 @@ def document(seen: list[Collection], unseen: list[Collection], limit: int) -> It
     yield markdown(explained_curve(seen))
     yield (
         "Beyond the size up to which all pairs are compared, hashes decide what is compared at all: pHash, and the same of "
-        "the picture as a cropped copy would look (`duplicates.CROPS`):"
+        "the picture as a cropped copy would look (`picture_pairs.CROPS`):"
     )
     yield markdown(hash_curve(seen))
     yield "## Searches against comparing all pairs: pictures"

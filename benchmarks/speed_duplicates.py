@@ -16,7 +16,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from dataset_pipeline.config import ImageDuplicates, TextDuplicates
-from dataset_pipeline.stages import duplicates, leakage, similarity
+from dataset_pipeline.stages import leakage, pair_search, picture_pairs, similarity, text_pairs
 
 SMALL = 10_000
 DISTANCE = ImageDuplicates().max_hash_distance
@@ -24,7 +24,7 @@ TEXTS = TextDuplicates()
 Pairs = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
-def made_hashes(count: int) -> duplicates.Hashes:
+def made_hashes(count: int) -> pair_search.Hashes:
     """Random 64-bit hashes, and near copies."""
     generator = np.random.default_rng(count)
     hashes = generator.integers(0, 2**64, count, np.uint64)
@@ -56,13 +56,13 @@ def ordered(left: similarity.Integers, right: similarity.Integers) -> Pairs:
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
-def near_hashes(hashes: duplicates.Hashes) -> Pairs:
+def near_hashes(hashes: pair_search.Hashes) -> Pairs:
     """The pipeline's search: bands of bits."""
-    parts = [np.stack(part) for part in duplicates._near_hashes(hashes, DISTANCE)]
+    parts = [np.stack(part) for part in picture_pairs._near_hashes(hashes, DISTANCE)]
     return ordered(*np.concatenate(parts, axis=1))
 
 
-def near_hashes_by_force(hashes: duplicates.Hashes) -> Pairs:
+def near_hashes_by_force(hashes: pair_search.Hashes) -> Pairs:
     """Every pair of hashes compared."""
     found = []
     for row in range(len(hashes)):
@@ -73,7 +73,7 @@ def near_hashes_by_force(hashes: duplicates.Hashes) -> Pairs:
 
 def near_texts(texts: pl.Series) -> Pairs:
     """The search of the duplicates stage: MinHash bands."""
-    left, right, _ = duplicates._near_texts(texts, TEXTS)
+    left, right, _ = text_pairs.near_text_pairs(texts, TEXTS)
     return ordered(left, right)
 
 

@@ -1,76 +1,39 @@
 """Find duplicate items, keep one of each set, and name the sets.
 
-Belongs here: the search for candidate pairs, which of two duplicates stays, and the report. Does not
-belong here: what counts as the same (``similarity``), and what may not cross splits (``split``).
+Belongs here: which of two duplicates stays, what becomes of the other, and the report. Does not belong here: what
+counts as the same (``similarity``), the searches for pairs (``picture_pairs``, ``text_pairs``), and what may not cross
+splits (``split``).
 
-The search works on distinct pictures and distinct texts, never on items, so that a million copies cost
-as much as one. Its worst case is bounded in memory, always: candidates come as a stream, and once
-PAIRS_PER_NODE pairs a picture (or text) are listed, only pairs that join two sets are looked for. Sets of
-duplicates are exact all the same; only the list of pairs inside one huge set is cut short.
+The searches work on distinct pictures and distinct texts, never on items, so that a million copies cost as much as one.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from dataset_pipeline.config import Duplicates, ImageDuplicates, TextDuplicates
+from dataset_pipeline.config import Duplicates
+from dataset_pipeline.stages.pair_search import Pair
+from dataset_pipeline.stages.picture_pairs import near_picture_pairs
 from dataset_pipeline.stages.similarity import (
     Flags,
     Floats,
     Integers,
-    Pixels,
-    Shingles,
     components,
     jaccard,
     load_thumbnails,
-    luminance,
-    may_be_near,
     near_pictures,
     pictures_of,
-    quick,
     shingles,
-    slices,
     text_chars,
     text_key,
-    thumbnail_batches,
-    turned,
 )
-from dataset_pipeline.tables import DEDUPLICATED, PAIRS, REMOVED, THUMBNAIL_SIDE_PX, empty
-
-EXHAUSTIVE_PICTURES = 20_000
-"""Up to so many distinct pictures, every one is compared with every other one (about a minute at the most);
-beyond, those whose hashes are near."""
-
-CROPS = (
-    (0, 0, 0, 0),
-    (0.025, 0.025, 0.025, 0.025),
-    (0.05, 0.05, 0.05, 0.05),
-    (0.04, 0, 0, 0),
-    (0, 0.04, 0, 0),
-    (0, 0, 0.04, 0),
-    (0, 0, 0, 0.04),
-)
-"""Beyond, cropped copies are looked for as if these shares were missing at the left, top, right and bottom."""
-
-PAIRS_PER_NODE = 64
-"""So many pairs are listed per distinct picture or text, on average, before only joining ones are."""
-
-EXACT_MINHASH_MISSES = 1e-4
-"""Chance, at most, that MinHash misses a pair of texts whose similarity is exactly the threshold."""
+from dataset_pipeline.stages.text_pairs import near_text_pairs
+from dataset_pipeline.tables import DEDUPLICATED, PAIRS, REMOVED, empty
 
 CONFLICT_COLUMNS = ("label", "licence", "author", "published_split")
-
-_CANDIDATES_AT_ONCE = 1 << 17
-_GEMM_ROWS = 2048
-_LARGE_CLASS = 256
-
-Pair = tuple[Integers, Integers]
-Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -94,11 +57,6 @@ def find_pairs(
     ``images``: sha256, pixel_hash, phash, thumbnail of every picture. Identical files, identical pixels and
     identical texts are stars around their first item; ``near_image`` pairs join the first items of
     two pictures, ``near_text`` those of two texts.
-
-    Pictures: candidates by 64-bit pHash within ``max_hash_distance`` (exact, by the pigeonhole principle: of
-    d + 1 bands of bits one must be equal) and by hashes of what changed copies would look like, or all pairs of up to
-    EXHAUSTIVE_PICTURES; verified on thumbnails.
-    Texts: MinHash (Broder 1997) with banding (Leskovec, Rajaraman and Ullman, ch. 3); verified by Jaccard.
     """
     keyed = items.select("item_id", "image_sha256", text_key=text_key(text_names)).sort("item_id").collect()
     found = [empty(PAIRS), _star(keyed, "image_sha256", "same_bytes"), _star(keyed, "text_key", "same_text")]
@@ -111,7 +69,7 @@ def find_pairs(
             .agg(pl.col("item_id").min(), pl.col("sha256").min(), pl.col("phash").sort_by("sha256").first())
             .sort("item_id")
         )
-        near = _near_pictures(pictures, images, settings.image)
+        near = near_picture_pairs(pictures, images, settings.image)
         found.append(_pair_table(pictures["item_id"], near, "near_image"))
     if settings.text.near:
         texts = (
@@ -122,7 +80,7 @@ def find_pairs(
             .sort("item_id")
         )
         found.append(
-            _pair_table(texts["item_id"], _near_texts(texts["text_key"], settings.text), "near_text")
+            _pair_table(texts["item_id"], near_text_pairs(texts["text_key"], settings.text), "near_text")
         )
     return pl.concat(found).sort("item_id", "other_item_id", "kind")
 
@@ -156,342 +114,6 @@ def _pair_table(ids: pl.Series, found: tuple[Integers, Integers, Floats], kind: 
         },
         schema=dict(PAIRS),
     )
-
-
-class _PairList:
-    """Verified pairs so far; knows which nodes they already join once there are many."""
-
-    def __init__(self, count: int) -> None:
-        self.labels: Integers = np.arange(count)
-        self._room = PAIRS_PER_NODE * count
-        self._kept: list[tuple[Integers, Integers, Floats]] = []
-
-    @property
-    def is_full(self) -> bool:
-        return self._room <= 0
-
-    def unknown(self, left: Integers, right: Integers) -> Flags:
-        """Which candidates are worth a look: all, or once full those that may join two sets."""
-        if self.is_full:
-            return np.asarray(self.labels[left] != self.labels[right])
-        return np.ones(len(left), bool)
-
-    def add(self, left: Integers, right: Integers, score: Floats) -> None:
-        if len(left) == 0:
-            return
-        self._kept.append((left, right, score))
-        self._room -= len(left)
-        nodes = np.arange(len(self.labels))
-        self.labels = components(
-            len(nodes), np.concatenate([nodes, left]), np.concatenate([self.labels, right])
-        )
-
-    def pairs(self) -> tuple[Integers, Integers, Floats]:
-        none = np.zeros(0, np.int64)
-        kept = [(none, none, np.zeros(0)), *self._kept]
-        left, right, score = (np.concatenate([part[k] for part in kept]) for k in range(3))
-        return left, right, score
-
-
-def _verified(
-    found: _PairList,
-    candidates: Iterable[Pair],
-    measure: Callable[[Integers, Integers], tuple[Flags, Floats]],
-) -> None:
-    """Measure the candidates and keep those that hold."""
-    for left, right in candidates:
-        for start in range(0, len(left), _CANDIDATES_AT_ONCE):
-            i, j = left[start : start + _CANDIDATES_AT_ONCE], right[start : start + _CANDIDATES_AT_ONCE]
-            unknown = found.unknown(i, j)
-            i, j = i[unknown], j[unknown]
-            holds, score = measure(i, j)
-            found.add(i[holds], j[holds], score[holds])
-
-
-def _pairs_with_equal_keys(keys: npt.NDArray[np.generic], found: _PairList | None = None) -> Iterator[Pair]:
-    """All pairs of positions whose keys are equal, in parts of bounded size.
-
-    With a full ``found``, sets of equal keys that are joined already are left out.
-    """
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    is_start = np.ones(len(keys), bool)
-    is_start[1:] = ordered[1:] != ordered[:-1]
-    starts = np.flatnonzero(is_start)
-    group = np.cumsum(is_start) - 1
-    ends = np.append(starts[1:], len(keys))[group]
-    partners = ends - np.arange(len(keys)) - 1
-    position = 0
-    while position < len(keys):
-        if found is not None and found.is_full:
-            labels = found.labels[order]
-            is_joined = np.minimum.reduceat(labels, starts) == np.maximum.reduceat(labels, starts)
-            partners = np.where(is_joined[group], 0, partners)
-        total = np.cumsum(partners[position:])
-        step = max(int(np.searchsorted(total, _CANDIDATES_AT_ONCE)), 1)
-        rows = np.arange(position, min(position + step, len(keys)))
-        counts = partners[rows]
-        left = np.repeat(rows, counts)
-        if len(left):
-            right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
-            yield order[left], order[right]
-        position += step
-
-
-# -- near pictures -------------------------------------------------------------------------
-
-
-def _near_pictures(
-    pictures: pl.DataFrame, images: pl.LazyFrame, settings: ImageDuplicates
-) -> tuple[Integers, Integers, Floats]:
-    """Nearly identical pictures as positions in ``pictures`` (item_id, sha256, phash), and scores."""
-    hashes = pictures["phash"].to_numpy()
-    found = _PairList(pictures.height)
-    if pictures.height <= EXHAUSTIVE_PICTURES:
-        thumbnails = load_thumbnails(images, pictures["sha256"])
-        every = np.arange(pictures.height)
-        _verified(found, _products(thumbnails, every, None, settings), _measure(thumbnails, settings))
-        return found.pairs()
-    # Two passes, so that only thumbnails that some candidate needs are in memory.
-    views = _hashes_of_views(images, pictures["sha256"], settings)
-    is_involved = np.zeros(pictures.height, bool)
-    for left, right in itertools.chain(
-        _near_hashes(hashes, settings.max_hash_distance), _near_views(views, settings.max_hash_distance)
-    ):
-        is_involved[left] = is_involved[right] = True
-    involved = np.flatnonzero(is_involved)
-    thumbnails = load_thumbnails(images, pictures["sha256"].gather(involved))
-    candidates = itertools.chain(
-        _near_hash_pictures(hashes[involved], thumbnails, settings),
-        _near_views(views[involved], settings.max_hash_distance),
-    )
-    inner = _PairList(len(involved))
-    _verified(inner, candidates, _measure(thumbnails, settings))
-    left, right, score = inner.pairs()
-    # A pair may come up in several views.
-    left, right = np.minimum(left, right), np.maximum(left, right)
-    _, once = np.unique(left * len(involved) + right, return_index=True)
-    return involved[left[once]], involved[right[once]], score[once]
-
-
-def _measure(
-    thumbnails: Pixels, settings: ImageDuplicates
-) -> Callable[[Integers, Integers], tuple[Flags, Floats]]:
-    return lambda left, right: near_pictures(thumbnails, left, right, settings)
-
-
-def _hashes_of_views(images: pl.LazyFrame, sha256: pl.Series, settings: ImageDuplicates) -> Hashes:
-    """64-bit hashes of every picture as a changed copy would look, shape (pictures, views); as it is comes first.
-
-    Signs of the 8 x 8 lowest frequencies of luminance about their median, as in pHash, of the thumbnail: cropped by
-    each of CROPS; and in every position of ``settings.changes``.
-    """
-    crops = CROPS if "crop" in settings.changes else CROPS[:1]
-    waves = [(_waves(top, bottom), _waves(left, right)) for left, top, right, bottom in crops]
-    parts: list[Hashes] = []
-    order: list[Integers] = []
-    for at, thumbnails in thumbnail_batches(images, sha256):
-        columns = []
-        for number, lying in enumerate(turned(thumbnails, settings)):
-            grey = luminance(lying)
-            for down, across in waves if number == 0 else waves[:1]:
-                low = (down @ grey @ across.T).reshape(len(grey), 64)
-                bits = low > np.median(low, axis=1, keepdims=True)
-                columns.append(np.packbits(bits, axis=1).view(np.uint64)[:, 0])
-        parts.append(np.stack(columns, axis=1))
-        order.append(at)
-    return np.concatenate(parts)[np.argsort(np.concatenate(order))]
-
-
-def _waves(start: float, end: float) -> npt.NDArray[np.float32]:
-    """Matrix from a row of pixels to the 8 lowest cosines of it without these shares of its length at its ends."""
-    side = THUMBNAIL_SIDE_PX
-    at = (np.arange(side) + 0.5) / side
-    place = np.clip((start + at * (1 - start - end)) * side - 0.5, 0, side - 1)
-    between = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(side)))
-    cosines = np.cos(np.pi * np.arange(8)[:, None] * at)
-    cosines[0] *= np.sqrt(0.5)
-    return np.asarray(cosines @ between, np.float32)
-
-
-def _near_views(views: Hashes, distance: int) -> Iterator[Pair]:
-    """Pairs of which one as it is (column 0) is within ``distance`` bits of a view (another column) of the other.
-
-    Exact, by the pigeonhole principle: of distance + 2 bands of bits two must be equal. Hashes that more than
-    _LARGE_CLASS pictures share, mostly of blank ones, are left out: such pictures are compared as they are.
-    """
-    if views.shape[1] < 2:
-        return
-    count, others = len(views), views.shape[1] - 1
-    plain, changed = views[:, 0], views[:, 1:].ravel()
-    edges = np.linspace(0, 64, distance + 3).astype(int)
-    rows, columns = (np.flatnonzero(_is_rare(values)) for values in (plain, changed))
-    for bands in itertools.combinations(itertools.pairwise(edges), 2):
-        mask = np.uint64(sum(((1 << int(high - low)) - 1) << int(low) for low, high in bands))
-        keys, order = plain[rows] & mask, np.argsort(changed[columns] & mask, kind="stable")
-        ordered = (changed[columns] & mask)[order]
-        first = np.searchsorted(ordered, keys)
-        counts = np.searchsorted(ordered, keys, side="right") - first
-        for start, stop in _parts(counts, _CANDIDATES_AT_ONCE):
-            part = counts[start:stop]
-            left = np.repeat(np.arange(start, stop), part)
-            within = np.arange(len(left)) - np.repeat(np.cumsum(part) - part, part)
-            left, right = rows[left], columns[order[first[left] + within]]
-            is_near_hash = np.bitwise_count(plain[left] ^ changed[right]) <= distance
-            left, right = left[is_near_hash], right[is_near_hash] // others
-            pairs = np.unique(np.minimum(left, right) * count + np.maximum(left, right))
-            left, right = np.divmod(pairs, count)
-            yield left[left < right], right[left < right]
-
-
-def _is_rare(values: Hashes) -> Flags:
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray(sizes[group] <= _LARGE_CLASS)
-
-
-def _near_hash_pictures(hashes: Hashes, thumbnails: Pixels, settings: ImageDuplicates) -> Iterator[Pair]:
-    """Candidates: pictures of equal pHash, then of pHashes that differ in a few bits."""
-    values, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
-    members = np.argsort(group, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    for large in np.flatnonzero(sizes > _LARGE_CLASS):
-        # Many pictures of one pHash: mostly blank ones. A matrix product rules pairs out 100 times faster.
-        rows = members[offsets[large] : offsets[large + 1]]
-        yield from _products(thumbnails, rows, None, settings)
-    small = np.flatnonzero(sizes[group] <= _LARGE_CLASS)
-    for left, right in _pairs_with_equal_keys(hashes[small]):
-        yield small[left], small[right]
-    for a, b in _near_hashes(values, settings.max_hash_distance):
-        is_large = sizes[a] * sizes[b] > _LARGE_CLASS**2
-        for i, j in zip(a[is_large], b[is_large], strict=True):
-            rows, others = (members[offsets[of] : offsets[of + 1]] for of in (i, j))
-            yield from _products(thumbnails, rows, others, settings)
-        a, b = a[~is_large], b[~is_large]  # noqa: PLW2901
-        counts = sizes[a] * sizes[b]
-        for start, stop in _parts(counts, _CANDIDATES_AT_ONCE):
-            part = counts[start:stop]
-            pair = np.repeat(np.arange(start, stop), part)
-            within = np.arange(len(pair)) - np.repeat(np.cumsum(part) - part, part)
-            yield (
-                members[offsets[a[pair]] + within // sizes[b[pair]]],
-                members[offsets[b[pair]] + within % sizes[b[pair]]],
-            )
-
-
-def _parts(counts: Integers, size: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges whose counts add up to about ``size``."""
-    total = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        done = total[start - 1] if start else 0
-        stop = max(int(np.searchsorted(total, done + size, side="right")), start + 1)
-        yield start, stop
-        start = stop
-
-
-def _near_hashes(hashes: Hashes, distance: int) -> Iterator[Pair]:
-    """All pairs of 64-bit hashes that differ in at most ``distance`` bits, each once."""
-    edges = np.linspace(0, 64, distance + 2).astype(int)
-    bands = [
-        (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        for low, high in itertools.pairwise(edges)
-    ]
-    for number, band in enumerate(bands):
-        for left, right in _pairs_with_equal_keys(band):
-            is_near_hash = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
-            left, right = left[is_near_hash], right[is_near_hash]  # noqa: PLW2901
-            for earlier in bands[:number]:
-                is_new = earlier[left] != earlier[right]
-                left, right = left[is_new], right[is_new]  # noqa: PLW2901
-            yield left, right
-
-
-def _products(
-    thumbnails: Pixels, rows: Integers, others: Integers | None, settings: ImageDuplicates
-) -> Iterator[Pair]:
-    """Pairs of ``rows`` and ``others`` (None: all pairs among ``rows``) that may be near, by products of blocks of a
-    matrix."""
-    columns = rows if others is None else others
-    for other, end in slices(len(columns), _GEMM_ROWS):
-        lying = [quick(block, settings) for block in turned(thumbnails[columns[other:end]], settings)]
-        for start, stop in slices(len(rows) if others is not None else end, _GEMM_ROWS):
-            block = (
-                lying[0]
-                if others is None and start == other
-                else quick(thumbnails[rows[start:stop]], settings)
-            )
-            found = np.logical_or.reduce([may_be_near(block, one, settings) for one in lying])
-            i, j = np.nonzero(found)
-            if others is None:
-                is_once = start + i < other + j
-                i, j = i[is_once], j[is_once]
-            yield rows[start + i], columns[other + j]
-
-
-# -- near texts ----------------------------------------------------------------------------
-
-
-def _near_texts(keys: pl.Series, settings: TextDuplicates) -> tuple[Integers, Integers, Floats]:
-    """Nearly identical texts as positions in ``keys``, and their Jaccard similarity."""
-    found = _PairList(len(keys))
-    sets = shingles(keys, settings.shingle_chars)
-    has_shingles = np.flatnonzero(sets.sizes > 0)
-    if len(has_shingles) < 2:
-        return found.pairs()
-
-    def measure(left: Integers, right: Integers) -> tuple[Flags, Floats]:
-        score = jaccard(sets, left, right)
-        return np.asarray(score >= settings.min_jaccard), score
-
-    rows_per_band = band_rows(settings.permutations, settings.min_jaccard)
-    bands = _minhash_bands(sets, settings.permutations, rows_per_band)
-
-    def candidates() -> Iterator[Pair]:
-        for number in range(bands.shape[1]):
-            for i, j in _pairs_with_equal_keys(bands[has_shingles, number], found):
-                left, right = has_shingles[i], has_shingles[j]
-                # Similarity is at most the ratio of the sizes; a pair of an earlier band is known.
-                small = np.minimum(sets.sizes[left], sets.sizes[right])
-                large = np.maximum(sets.sizes[left], sets.sizes[right])
-                is_new = small >= settings.min_jaccard * large
-                for earlier in range(number):
-                    is_new &= bands[left, earlier] != bands[right, earlier]
-                yield left[is_new], right[is_new]
-
-    _verified(found, candidates(), measure)
-    return found.pairs()
-
-
-def band_rows(permutations: int, min_jaccard: float) -> int:
-    """Hashes a band, as many as leave a pair at the threshold a chance of EXACT_MINHASH_MISSES to be missed."""
-    fitting = [
-        rows
-        for rows in range(1, permutations + 1)
-        if (1 - min_jaccard**rows) ** (permutations // rows) <= EXACT_MINHASH_MISSES
-    ]
-    return max(fitting, default=1)
-
-
-def _minhash_bands(sets: Shingles, permutations: int, rows: int) -> Hashes:
-    """Hashes of the bands of every text's MinHash digest: shape (texts, bands)."""
-    from rensa import RMinHash
-
-    count = permutations // rows
-    bands = np.zeros((len(sets.sizes), count), np.uint64)
-    step = 8192  # digests pass through Python integers: 8192 x permutations of them at a time
-    for start in range(0, len(bands), step):
-        stop = min(start + step, len(bands))
-        offsets = sets.offsets[start : stop + 1]
-        flat = np.ascontiguousarray(sets.values[offsets[0] : offsets[-1]])
-        digests = RMinHash.digest_matrix_from_flat_token_hashes(
-            flat, (offsets - offsets[0]).astype(np.uint64), permutations, 1
-        )
-        matrix = np.array(digests.to_rows(), dtype=np.uint64)[:, : count * rows]
-        folded = np.zeros((stop - start, count), np.uint64)
-        for row in range(rows):
-            folded = folded * np.uint64(0x9E3779B97F4A7C15) + matrix[:, row::rows]
-        bands[start:stop] = folded
-    return bands
 
 
 # -- which one stays -----------------------------------------------------------------------

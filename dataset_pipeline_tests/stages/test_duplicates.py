@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from dataset_pipeline.config import Duplicates, ImageDuplicates, TextDuplicates
-from dataset_pipeline.stages import duplicates, similarity
+from dataset_pipeline.stages import duplicates, pair_search, picture_pairs, similarity, text_pairs
 from dataset_pipeline.stages.duplicates import Deduplicated, deduplicate, find_pairs
 from dataset_pipeline.stages.similarity import Pixels
 from dataset_pipeline.tables import DEDUPLICATED, IMAGES, PAIRS, REMOVED, empty
@@ -189,7 +189,7 @@ def hashes(draw: st.DrawFn) -> list[int]:
 def test_near_hashes_are_all_pairs_within_the_distance(values: list[int], distance: int) -> None:
     found = [
         (min(i, j), max(i, j))
-        for left, right in duplicates._near_hashes(np.array(values, np.uint64), distance)
+        for left, right in picture_pairs._near_hashes(np.array(values, np.uint64), distance)
         for i, j in zip(left.tolist(), right.tolist(), strict=True)
     ]
     expected = [
@@ -206,8 +206,8 @@ def test_equal_keys_are_paired_once_in_parts_of_any_size(keys: list[int]) -> Non
     expected = [(i, j) for i, j in itertools.combinations(range(len(keys)), 2) if keys[i] == keys[j]]
     for size in (1, 7, 1 << 17):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(duplicates, "_CANDIDATES_AT_ONCE", size)
-            parts = list(duplicates._pairs_with_equal_keys(np.array(keys, np.int64)))
+            patch.setattr(pair_search, "_CANDIDATES_AT_ONCE", size)
+            parts = list(pair_search.pairs_with_equal_keys(np.array(keys, np.int64)))
         found = [(i, j) for left, right in parts for i, j in zip(left.tolist(), right.tolist(), strict=True)]
         assert sorted((min(pair), max(pair)) for pair in found) == expected
 
@@ -238,10 +238,10 @@ def test_the_search_by_hashes_finds_every_near_pair_of_near_hashes(
     }
     assert len(every) > len(by_hash) > 25
     assert {pair[:2] for pair in pairs_of(rows, images, (), image={"changes": ()})} == every
-    monkeypatch.setattr(duplicates, "EXHAUSTIVE_PICTURES", 10)
-    monkeypatch.setattr(duplicates, "_LARGE_CLASS", large_class)
-    monkeypatch.setattr(duplicates, "_GEMM_ROWS", 16)
-    monkeypatch.setattr(duplicates, "_CANDIDATES_AT_ONCE", 64)
+    monkeypatch.setattr(picture_pairs, "EXHAUSTIVE_PICTURES", 10)
+    monkeypatch.setattr(picture_pairs, "_LARGE_CLASS", large_class)
+    monkeypatch.setattr(picture_pairs, "_GEMM_ROWS", 16)
+    monkeypatch.setattr(pair_search, "_CANDIDATES_AT_ONCE", 64)
     found = [pair[:2] for pair in pairs_of(rows, images, (), image={"changes": ()})]
     assert sorted(found) == sorted(by_hash)  # each once
 
@@ -255,7 +255,7 @@ def test_near_views_are_all_pairs_of_a_hash_and_another_ones_view(
     views = np.array([column[:count] for column in columns], np.uint64).T
     found = {
         pair
-        for left, right in duplicates._near_views(views, distance)
+        for left, right in picture_pairs._near_views(views, distance)
         for pair in zip(left.tolist(), right.tolist(), strict=True)
     }
     bits = np.bitwise_count(views[:, None, :1] ^ views[None, :, 1:]).min(axis=2) <= distance
@@ -263,7 +263,7 @@ def test_near_views_are_all_pairs_of_a_hash_and_another_ones_view(
 
 
 def test_changed_copies_are_found_among_many_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "EXHAUSTIVE_PICTURES", 2)
+    monkeypatch.setattr(picture_pairs, "EXHAUSTIVE_PICTURES", 2)
     original = picture(1, (200, 160))
     files = {
         "a-original": encoded(original),
@@ -323,11 +323,11 @@ def test_near_texts_are_all_pairs_of_that_jaccard_similarity(texts: list[str]) -
 
 def test_band_rows_keep_the_promised_chance_of_a_miss() -> None:
     for permutations, threshold in itertools.product((16, 64, 128, 256), (0.5, 0.85, 0.95)):
-        rows = duplicates.band_rows(permutations, threshold)
+        rows = text_pairs.band_rows(permutations, threshold)
         if rows > 1:
-            assert (1 - threshold**rows) ** (permutations // rows) <= duplicates.EXACT_MINHASH_MISSES
-    assert duplicates.band_rows(128, 0.85) > 5  # else everything would be a candidate
-    assert duplicates.band_rows(16, 0.05) == 1  # nothing fits: as fine as possible
+            assert (1 - threshold**rows) ** (permutations // rows) <= text_pairs.EXACT_MINHASH_MISSES
+    assert text_pairs.band_rows(128, 0.85) > 5  # else everything would be a candidate
+    assert text_pairs.band_rows(16, 0.05) == 1  # nothing fits: as fine as possible
 
 
 # -- bounded worst cases -------------------------------------------------------------------
@@ -349,8 +349,8 @@ def test_20_000_items_of_one_picture_and_text_leave_one() -> None:
 
 def test_20_000_nearly_equal_texts_are_one_set_of_bounded_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nearly all 200 million pairs are near; the list stays short, and the set is whole all the same.
-    monkeypatch.setattr(duplicates, "PAIRS_PER_NODE", 2)
-    monkeypatch.setattr(duplicates, "_CANDIDATES_AT_ONCE", 4096)
+    monkeypatch.setattr(pair_search, "PAIRS_PER_NODE", 2)
+    monkeypatch.setattr(pair_search, "_CANDIDATES_AT_ONCE", 4096)
     title = "a product description that is the same for every product of this shop, apart from its number: "
     rows = [{"item_id": f"{n:05}", "title": f"{title}{n:05}"} for n in range(20_000)]
     pairs = find_pairs(items(rows), NO_IMAGES, ["title"], Duplicates())
@@ -366,9 +366,9 @@ def test_20_000_nearly_equal_texts_are_one_set_of_bounded_pairs(monkeypatch: pyt
 def test_many_nearly_equal_pictures_of_one_hash_are_one_set_of_bounded_pairs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(duplicates, "EXHAUSTIVE_PICTURES", 100)
-    monkeypatch.setattr(duplicates, "PAIRS_PER_NODE", 2)
-    monkeypatch.setattr(duplicates, "_CANDIDATES_AT_ONCE", 1024)
+    monkeypatch.setattr(picture_pairs, "EXHAUSTIVE_PICTURES", 100)
+    monkeypatch.setattr(pair_search, "PAIRS_PER_NODE", 2)
+    monkeypatch.setattr(pair_search, "_CANDIDATES_AT_ONCE", 1024)
     noise = np.random.default_rng(1).integers(-3, 4, (1500, 3072))
     thumbnails = np.clip(smooth(1, 1).astype(int) + noise, 0, 255).astype(np.uint8)
     names = [f"{n:04}" for n in range(1500)]
@@ -381,7 +381,7 @@ def test_many_nearly_equal_pictures_of_one_hash_are_one_set_of_bounded_pairs(
 
 def test_many_different_pictures_of_one_hash_are_no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     # Blank pages with a little of something: one pHash, and three true copies among 2,500.
-    monkeypatch.setattr(duplicates, "EXHAUSTIVE_PICTURES", 100)
+    monkeypatch.setattr(picture_pairs, "EXHAUSTIVE_PICTURES", 100)
     thumbnails = smooth(2, 2500)
     thumbnails[2000:2003] = brighter(thumbnails[:3], 6)
     names = [f"{n:04}" for n in range(2500)]

@@ -1,0 +1,117 @@
+"""Verify streams of candidate pairs in bounded memory, whatever the data.
+
+Belongs here: what the searches for pictures and for texts have in common. Does not belong here: which pairs
+are candidates (``picture_pairs``, ``text_pairs``).
+
+Once PAIRS_PER_NODE pairs a picture (or text) are listed, only pairs that join two sets are looked for. Sets of
+duplicates are exact all the same; only the list of pairs inside one huge set is cut short.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from dataset_pipeline.stages.similarity import Flags, Floats, Integers, components
+
+PAIRS_PER_NODE = 64
+"""So many pairs are listed per distinct picture or text, on average, before only joining ones are."""
+
+_CANDIDATES_AT_ONCE = 1 << 17
+
+Pair = tuple[Integers, Integers]
+Hashes = npt.NDArray[np.uint64]
+
+
+class PairList:
+    """Verified pairs so far; knows which nodes they already join once there are many."""
+
+    def __init__(self, count: int) -> None:
+        self.labels: Integers = np.arange(count)
+        self._room = PAIRS_PER_NODE * count
+        self._kept: list[tuple[Integers, Integers, Floats]] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough pairs are listed, so that only joining ones are looked for."""
+        return self._room <= 0
+
+    def unknown(self, left: Integers, right: Integers) -> Flags:
+        """Which candidates are worth a look: all, or once full those that may join two sets."""
+        if self.is_full:
+            return np.asarray(self.labels[left] != self.labels[right])
+        return np.ones(len(left), bool)
+
+    def add(self, left: Integers, right: Integers, score: Floats) -> None:
+        """List these pairs."""
+        if len(left) == 0:
+            return
+        self._kept.append((left, right, score))
+        self._room -= len(left)
+        nodes = np.arange(len(self.labels))
+        self.labels = components(
+            len(nodes), np.concatenate([nodes, left]), np.concatenate([self.labels, right])
+        )
+
+    def pairs(self) -> tuple[Integers, Integers, Floats]:
+        """All that are listed."""
+        none = np.zeros(0, np.int64)
+        kept = [(none, none, np.zeros(0)), *self._kept]
+        left, right, score = (np.concatenate([part[k] for part in kept]) for k in range(3))
+        return left, right, score
+
+
+def verify(
+    found: PairList,
+    candidates: Iterable[Pair],
+    measure: Callable[[Integers, Integers], tuple[Flags, Floats]],
+) -> None:
+    """Measure the candidates and keep those that hold."""
+    for left, right in candidates:
+        for start in range(0, len(left), _CANDIDATES_AT_ONCE):
+            i, j = left[start : start + _CANDIDATES_AT_ONCE], right[start : start + _CANDIDATES_AT_ONCE]
+            unknown = found.unknown(i, j)
+            i, j = i[unknown], j[unknown]
+            holds, score = measure(i, j)
+            found.add(i[holds], j[holds], score[holds])
+
+
+def pairs_with_equal_keys(keys: npt.NDArray[np.generic], found: PairList | None = None) -> Iterator[Pair]:
+    """All pairs of positions whose keys are equal, in parts of bounded size.
+
+    With a full ``found``, sets of equal keys that are joined already are left out.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    is_start = np.ones(len(keys), bool)
+    is_start[1:] = ordered[1:] != ordered[:-1]
+    starts = np.flatnonzero(is_start)
+    group = np.cumsum(is_start) - 1
+    ends = np.append(starts[1:], len(keys))[group]
+    partners = ends - np.arange(len(keys)) - 1
+    position = 0
+    while position < len(keys):
+        if found is not None and found.is_full:
+            labels = found.labels[order]
+            is_joined = np.minimum.reduceat(labels, starts) == np.maximum.reduceat(labels, starts)
+            partners = np.where(is_joined[group], 0, partners)
+        total = np.cumsum(partners[position:])
+        step = max(int(np.searchsorted(total, _CANDIDATES_AT_ONCE)), 1)
+        rows = np.arange(position, min(position + step, len(keys)))
+        counts = partners[rows]
+        left = np.repeat(rows, counts)
+        if len(left):
+            right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
+            yield order[left], order[right]
+        position += step
+
+
+def parts_of(counts: Integers) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of rows whose numbers of candidates, ``counts``, add up to a bounded number."""
+    total = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        done = total[start - 1] if start else 0
+        stop = max(int(np.searchsorted(total, done + _CANDIDATES_AT_ONCE, side="right")), start + 1)
+        yield start, stop
+        start = stop
