@@ -25,7 +25,14 @@ from rensa import RMinHash
 
 from dataset_pipeline.adapters.images import on_white, scan_image
 from dataset_pipeline.config import CleanImages, Duplicates, ImageDuplicates, TextDuplicates
-from dataset_pipeline.stages import duplicates, leakage, pair_search, picture_pairs, similarity, text_pairs
+from dataset_pipeline.stages import (
+    duplicates,
+    leak_search,
+    pair_search,
+    picture_pairs,
+    similarity,
+    text_pairs,
+)
 from dataset_pipeline.stages.similarity import THUMBNAIL_BYTES, Flags, Integers, Pixels
 from dataset_pipeline.tables import ITEMS
 
@@ -463,7 +470,7 @@ def searches(collection: Collection) -> pl.DataFrame:
         return set(found.select(ends).iter_rows())
 
     def audited() -> set[tuple[str, str]]:
-        search = leakage._PictureSearch(thumbnails, PICTURES, SEED)
+        search = leak_search.PictureSearch(thumbnails, PICTURES, SEED)
         edges = search.near(everything)
         return {(names[i], names[j]) for left, right, _ in edges for i, j in zip(left, right, strict=True)}
 
@@ -474,7 +481,7 @@ def searches(collection: Collection) -> pl.DataFrame:
             (f"duplicates: hashes of views within {PICTURES.max_hash_distance} bits", len(pairs() & every))
         )
     rows.append(("leak audit: all pairs", len(audited() & every)))
-    with mock.patch.object(leakage, "EXHAUSTIVE_PICTURES", 0):
+    with mock.patch.object(leak_search, "EXHAUSTIVE_PICTURES", 0):
         rows.append(("leak audit: random projections", len(audited() & every)))
     return table(
         [(name, f"{count:,}", percent(count / len(every))) for name, count in rows],
@@ -593,7 +600,7 @@ def alike_names(names: pl.DataFrame, settings: TextDuplicates) -> similarity.Flo
     scores = [np.zeros(0)]
     for language in LANGUAGES:
         sets = similarity.shingles(long_names(names, language), settings.shingle_chars)
-        scores += [score for _, _, score in leakage.near_texts(sets, settings, everything)]
+        scores += [score for _, _, score in leak_search.near_texts(sets, settings, everything)]
     score = np.concatenate(scores)
     return score[score >= settings.min_jaccard]
 
@@ -663,7 +670,7 @@ def text_searches(texts: list[str], edited: Edited) -> pl.DataFrame:
     keys = pl.Series([*texts, *itertools.chain.from_iterable(edited.copies.values())]).unique().sort()
     rows = []
     sets = similarity.shingles(keys, TEXTS.shingle_chars)
-    edges = leakage.near_texts(sets, TEXTS, everything)
+    edges = leak_search.near_texts(sets, TEXTS, everything)
     truth = {
         (int(i), int(j))
         for left, right, s in edges

@@ -16,7 +16,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from dataset_pipeline.config import ImageDuplicates, TextDuplicates
-from dataset_pipeline.stages import leakage, pair_search, picture_pairs, similarity, text_pairs
+from dataset_pipeline.stages import leak_search, pair_search, picture_pairs, similarity, text_pairs
 
 SMALL = 10_000
 DISTANCE = ImageDuplicates().max_hash_distance
@@ -80,7 +80,9 @@ def near_texts(texts: pl.Series) -> Pairs:
 def near_texts_audited(texts: pl.Series) -> Pairs:
     """The search of the leak audit: prefix filter."""
     sets = similarity.shingles(texts, TEXTS.shingle_chars)
-    found = leakage._joined(list(leakage.near_texts(sets, TEXTS, lambda left, _: np.ones(len(left), bool))))
+    found = leak_search.joined(
+        list(leak_search.near_texts(sets, TEXTS, lambda left, _: np.ones(len(left), bool)))
+    )
     holds = found[2] >= TEXTS.min_jaccard
     return ordered(found[0][holds], found[1][holds])
 

@@ -23,9 +23,9 @@ from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import croissant, leakage
+from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.release import quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key
-from dataset_pipeline.stages.split import IMAGE_KINDS
 from dataset_pipeline.tables import (
     IMAGES,
     PAIR_KINDS,

@@ -23,6 +23,7 @@ from dataset_pipeline.adapters.store import Snapshot, Store
 from dataset_pipeline.defs import automation, checks, workers
 from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
+    audited_split,
     baselines,
     clean,
     cleanliness,
@@ -30,6 +31,8 @@ from dataset_pipeline.stages import (
     diff,
     duplicates,
     figures,
+    leak_groups,
+    leak_search,
     leakage,
     licences,
     pair_search,
@@ -121,7 +124,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("deduplicated_items", "raw_images"),
                 build_train_test_split,
                 checks.train_test_split(dataset.config),
-                modules=(split, leakage, similarity),
+                modules=(leak_groups, split, leak_search, leakage, audited_split, similarity),
                 settings=("duplicates", "split", "seed"),
                 reads_besides=release_before,
                 main_table="items",
@@ -328,13 +331,10 @@ def build_train_test_split(work: Work) -> None:
     images_of_items = work.inputs["raw_images"].table("images")
     pairs = upstream.table("duplicate_pairs").collect()
     released = None if before is None else archive.released_splits(before)
-    for round_number in range(1, split.MAX_ROUNDS + 1):
-        result = split.split_items(upstream.table("items"), pairs, names, config.split, config.seed, released)
-        found = leakage.audit_leakage(result.items.lazy(), images_of_items, names, config)
-        missed = split.missed_pairs(found.crossing, pairs)
-        if missed.is_empty() or config.split.method == "published" or round_number == split.MAX_ROUNDS:
-            break
-        pairs = pl.concat([pairs, missed])  # what the audit alone has found is kept together too
+    audited = audited_split.audited_split(
+        upstream.table("items"), images_of_items, pairs, names, config, released
+    )
+    result, found = audited.split, audited.leakage
     work.writer.table("items", result.items)
     work.writer.table("summary", result.summary)
     work.writer.table("strata", result.strata)
@@ -346,9 +346,8 @@ def build_train_test_split(work: Work) -> None:
         {
             **result.report,
             "kept_release": None if before is None else before.name,
-            "rounds": round_number,
-            "pairs_of_the_audit": pairs.height
-            - upstream.table("duplicate_pairs").select(pl.len()).collect().item(),
+            "rounds": audited.rounds,
+            "pairs_of_the_audit": audited.pairs_of_the_audit,
         },
     )
     work.writer.table("nearest_pairs", found.nearest)

@@ -14,15 +14,9 @@ import polars as pl
 
 from dataset_pipeline.config import Split
 from dataset_pipeline.errors import GateError
-from dataset_pipeline.stages.similarity import Flags, Floats, Integers, components, text_chars, text_key
+from dataset_pipeline.stages.leak_groups import leak_groups, links_between
+from dataset_pipeline.stages.similarity import Flags, Floats, Integers
 from dataset_pipeline.tables import SPLIT_ITEMS, Schema
-
-IMAGE_KINDS = ("same_bytes", "same_pixels", "near_image")
-GROUP_KEY = "group_key"
-"""Kind of a link by a group key, beside the kinds of PAIRS."""
-
-MAX_ROUNDS = 3
-"""So often a split is made and audited: each round keeps together what the audit of the last one has found."""
 
 NAMED_IN_ERRORS = 5
 SHOWN_ROWS = 20
@@ -121,8 +115,8 @@ def split_items(
     table = _stratified_columns(items, settings)
     if table.height == 0:
         raise GateError("no items to split", hint="Look at the removed rows for what became of them.")
-    links = _links(items, pairs, text_names, settings)
-    members = _leak_groups(table["item_id"], links)
+    links = links_between(items, pairs, text_names, settings)
+    members = leak_groups(table["item_id"], links)
     table = table.with_columns(members["leak_group"].head(table.height))
     _refuse_published(table, settings)
     former = _former_splits(table, members, released, settings)
@@ -158,86 +152,6 @@ def _stratified_columns(items: pl.LazyFrame, settings: Split) -> pl.DataFrame:
     names = [f"s{i}" for i in range(len(settings.stratify))]
     stratum = pl.concat_str(names, separator=" | ") if names else pl.lit("all")
     return table.with_columns(stratum=stratum)
-
-
-# -- leak groups ---------------------------------------------------------------------------
-
-
-def _links(
-    items: pl.LazyFrame, pairs: pl.DataFrame, text_names: Sequence[str], settings: Split
-) -> pl.DataFrame:
-    """a, b, kind: ids of two items that must share a split, and why."""
-    links = [pl.DataFrame(schema={"a": pl.String, "b": pl.String, "kind": pl.String})]
-    if "group_keys" in settings.link:
-        links.append(_group_key_links(items))
-    if "image" in settings.link:
-        links.append(_as_links(pairs.filter(pl.col("kind").is_in(IMAGE_KINDS))))
-    if "text" in settings.link:
-        links.append(_text_links(items, pairs, text_names, settings.min_link_text_chars))
-    return pl.concat(links)
-
-
-def _leak_groups(present: pl.Series, links: pl.DataFrame) -> pl.DataFrame:
-    """item_id, leak_group: first of the items in ``present`` (sorted), in its order, then of removed ones.
-
-    The leak group is the smallest id among all items it is connected with.
-    """
-    names = pl.concat([links["a"], links["b"]]).unique()
-    removed = names.filter(~names.is_in(present.implode())).sort()
-    # Removed items come last, so that the smallest node of a group is always one that is there.
-    nodes = pl.DataFrame({"id": pl.concat([present.rename("id"), removed.rename("id")])}).with_row_index(
-        "node"
-    )
-    ends = [
-        links.select(id=side).join(nodes, on="id", how="left", maintain_order="left")["node"].cast(pl.Int64)
-        for side in ("a", "b")
-    ]
-    smallest = components(nodes.height, ends[0].to_numpy(), ends[1].to_numpy())
-    return pl.DataFrame({"item_id": nodes["id"], "leak_group": nodes["id"].gather(smallest)})
-
-
-def _as_links(pairs: pl.DataFrame) -> pl.DataFrame:
-    return pairs.select("kind", a="item_id", b="other_item_id").select("a", "b", "kind")
-
-
-def _group_key_links(items: pl.LazyFrame) -> pl.DataFrame:
-    """A star around the smallest id of every group key."""
-    return (
-        items.select("item_id", "group_keys")
-        .explode("group_keys", empty_as_null=True, keep_nulls=True)
-        .drop_nulls("group_keys")
-        .select(a=pl.col("item_id").min().over("group_keys"), b="item_id", kind=pl.lit(GROUP_KEY))
-        .filter(pl.col("a") != pl.col("b"))
-        .collect()
-    )
-
-
-def _text_links(
-    items: pl.LazyFrame, pairs: pl.DataFrame, text_names: Sequence[str], min_chars: int
-) -> pl.DataFrame:
-    """Pairs of equal or nearly equal texts that are long enough to connect.
-
-    The text of a removed item is not at hand. Where it equals another, that one's length is its own, so a pair
-    of two removed items connects nothing; where it is only nearly equal it counts as long enough.
-    """
-    texts = items.select("item_id", key=text_key(text_names)).drop_nulls("key").collect()
-    is_long = text_chars(pl.col("key")) >= min_chars
-    long = texts.filter(is_long)["item_id"].implode()
-    short = texts.filter(~is_long)["item_id"].implode()
-    first, second = pl.col("item_id"), pl.col("other_item_id")
-    same = (pl.col("kind") == "same_text") & (first.is_in(long) | second.is_in(long))
-    near = (pl.col("kind") == "near_text") & ~first.is_in(short) & ~second.is_in(short)
-    return _as_links(pairs.filter(same | near))
-
-
-def missed_pairs(crossing: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """Near pairs (PAIRS) that an audit found across splits and that are not among ``pairs``.
-
-    Two searches that approximate, each in its own way, miss different pairs; a pair that either has verified
-    must not cross. Exact kinds are not taken over: if one crosses, the split is at fault and the gate must say so.
-    """
-    near = crossing.filter(pl.col("kind").is_in(["near_image", "near_text"]))
-    return near.join(pairs, on=["item_id", "other_item_id", "kind"], how="anti").select(pairs.columns)
 
 
 # -- where items were before -----------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.errors import GateError
-from dataset_pipeline.stages import duplicates, leakage, similarity
+from dataset_pipeline.stages import duplicates, leak_search, leakage, similarity
 from dataset_pipeline.stages.leakage import Leakage, audit_leakage
 from dataset_pipeline.stages.similarity import Flags, Integers, Pixels
 from dataset_pipeline.stages.split import split_items
@@ -355,7 +355,7 @@ def photo_like(count: int) -> Pixels:
 
 
 def search(thumbnails: Pixels) -> set[tuple[int, int]]:
-    found = leakage._PictureSearch(thumbnails, config().duplicates.image, 0).near(every)
+    found = leak_search.PictureSearch(thumbnails, config().duplicates.image, 0).near(every)
     edges = [pair for left, right, _ in found for pair in zip(left.tolist(), right.tolist(), strict=True)]
     assert len(edges) == len(set(edges))
     return set(edges)
@@ -363,10 +363,10 @@ def search(thumbnails: Pixels) -> set[tuple[int, int]]:
 
 def test_projections_find_what_comparing_all_pairs_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails = photo_like(240)
-    monkeypatch.setattr(leakage, "_ROWS", 64)  # several blocks
+    monkeypatch.setattr(leak_search, "_ROWS", 64)  # several blocks
     exhaustive = search(thumbnails)
     assert exhaustive == {(3 * n, 240 + n) for n in range(80)}
-    monkeypatch.setattr(leakage, "EXHAUSTIVE_PICTURES", 10)
+    monkeypatch.setattr(leak_search, "EXHAUSTIVE_PICTURES", 10)
     assert search(thumbnails) == exhaustive
 
 
@@ -377,10 +377,10 @@ def test_nearest_pairs_are_the_most_similar_ones_across_splits(monkeypatch: pyte
     crosses = splits[left] != splits[right]
     left, right = left[crosses], right[crosses]
     score = similarity.compare_pictures(thumbnails, left, right).similarity
-    best = np.argsort(-score)[: leakage.NEAREST_PAIRS]
+    best = np.argsort(-score)[: leak_search.NEAREST_PAIRS]
     expected = set(zip(left[best].tolist(), right[best].tolist(), strict=True))
-    monkeypatch.setattr(leakage, "_ROWS", 32)
-    one = leakage._PictureSearch(thumbnails, config().duplicates.image, 0)
+    monkeypatch.setattr(leak_search, "_ROWS", 32)
+    one = leak_search.PictureSearch(thumbnails, config().duplicates.image, 0)
     i, j, found = one.nearest(splits, len(thumbnails))
     assert set(zip(i.tolist(), j.tolist(), strict=True)) == expected
     assert found.tolist() == sorted(found.tolist(), reverse=True)
@@ -390,15 +390,15 @@ def test_a_crowd_of_alike_pictures_costs_a_bounded_number_of_comparisons(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # All share every table's key; what is left out is counted and said in the report.
-    monkeypatch.setattr(leakage, "EXHAUSTIVE_PICTURES", 10)
-    monkeypatch.setattr(leakage, "PROJECTION_WINDOW", 5)
+    monkeypatch.setattr(leak_search, "EXHAUSTIVE_PICTURES", 10)
+    monkeypatch.setattr(leak_search, "PROJECTION_WINDOW", 5)
     thumbnails = np.repeat(smooth(1, 1), 100, axis=0)
-    one = leakage._PictureSearch(thumbnails, config().duplicates.image, 0)
+    one = leak_search.PictureSearch(thumbnails, config().duplicates.image, 0)
     compared = sum(len(left) for left, _, _ in one.near(every))
     assert compared == sum(100 - distance for distance in range(1, 6))
     left_out = 99 * 100 // 2 - compared
-    assert one.uncompared == leakage.PROJECTION_TABLES * left_out
-    assert f"{leakage.PROJECTION_TABLES * left_out:,} comparisons left out" in one.method
+    assert one.uncompared == leak_search.PROJECTION_TABLES * left_out
+    assert f"{leak_search.PROJECTION_TABLES * left_out:,} comparisons left out" in one.method
 
 
 WORDS = ("red", "blue", "cotton", "linen", "shirt", "trousers", "with", "sleeves", "pockets", "size")
@@ -417,9 +417,9 @@ def test_near_texts_are_all_pairs_of_that_jaccard_similarity(texts: list[str], t
     expected = set(zip(left[score >= threshold].tolist(), right[score >= threshold].tolist(), strict=True))
     for size in (3, 1 << 21):  # in many parts, and in one
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(leakage, "_PRODUCTS_AT_ONCE", size)
-            parts = list(leakage.near_texts(sets, chosen, every))
-        found = [(i, j, s) for i, j, s in zip(*leakage._joined(parts), strict=True)]
+            patch.setattr(leak_search, "_PRODUCTS_AT_ONCE", size)
+            parts = list(leak_search.near_texts(sets, chosen, every))
+        found = [(i, j, s) for i, j, s in zip(*leak_search.joined(parts), strict=True)]
         assert len({(i, j) for i, j, _ in found}) == len(found)
         assert {(i, j) for i, j, s in found if s >= threshold} == expected
 
@@ -458,7 +458,7 @@ def test_the_recall_of_a_whole_search_is_1_and_that_of_a_broken_one_is_not(
         "5 % cropped at the left": 1.0,
     }
 
-    candidates, texts = leakage._PictureSearch._candidates, leakage.near_texts
+    candidates, texts = leak_search.PictureSearch._candidates, leak_search.near_texts
 
     def half_the_pictures(self: Any) -> Any:
         for left, right in candidates(self):
@@ -468,7 +468,7 @@ def test_the_recall_of_a_whole_search_is_1_and_that_of_a_broken_one_is_not(
         for left, right, score in texts(*given):
             yield left[left % 2 == 0], right[left % 2 == 0], score[left % 2 == 0]
 
-    monkeypatch.setattr(leakage._PictureSearch, "_candidates", half_the_pictures)
+    monkeypatch.setattr(leak_search.PictureSearch, "_candidates", half_the_pictures)
     monkeypatch.setattr(leakage, "near_texts", half_the_texts)
     recall = audit(rows, images).report["search_recall"]
     assert set(recall["near_image"].values()) == {0.5}
@@ -495,7 +495,7 @@ def test_planted_copies_are_no_leaks_and_no_near_misses() -> None:
 
 def test_planted_pictures_are_changed_copies_of_pictures_that_can_be_recognised() -> None:
     thumbnails = np.concatenate([smooth(1, 5), np.full((3, 3072), 200, np.uint8)])
-    origins, copies, names = leakage.planted_pictures(thumbnails, config().duplicates.image, 0)
+    origins, copies, names = leak_search.planted_pictures(thumbnails, config().duplicates.image, 0)
     assert sorted(set(origins.tolist())) == [0, 1, 2, 3, 4]
     assert len(origins) == len(copies) == len(names) == 5 * 8
     assert not any((copy == thumbnails[origin]).all() for origin, copy in zip(origins, copies, strict=True))
