@@ -57,6 +57,7 @@ Wanted = Callable[[Integers, Integers], Flags]
 
 
 def joined(parts: list[Edges]) -> Edges:
+    """All parts as one."""
     none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     left, right, score = (np.concatenate([part[k] for part in [none, *parts]]) for k in range(3))
     return left, right, score
@@ -84,6 +85,7 @@ class PictureSearch:
 
     @property
     def method(self) -> str:
+        """How the search went, in words, once it is done."""
         if self.is_exhaustive:
             return f"all pairs of {len(self.thumbnails):,} pictures (planted copies included) compared"
         return (
