@@ -429,6 +429,9 @@ class DatasetConfig(Settings):
     seed: int = Field(0, ge=0)
     sources: tuple[Source, ...] = Field(min_length=1)
     takedowns: str | None = Field(None, description="csv: item_id, reason, date")
+    comparison: str | None = Field(
+        None, description="csv: dataset, figure, value, says, source; set beside the datasets that ship here"
+    )
     labels: Labels = Labels()
     clean: Clean = Clean()
     pii: Pii = Pii()

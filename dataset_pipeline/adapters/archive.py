@@ -95,6 +95,8 @@ class ReleaseParts:
     """File name -> ``reports/figures/<file name>``."""
     result_tables: Mapping[str, str] = field(default_factory=dict)
     """File name -> ``reports/tables/<file name>``."""
+    paper: Mapping[str, bytes] = field(default_factory=dict)
+    """Path below the paper's folder -> ``reports/paper/<path>``."""
     predictions: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     """Name -> ``predictions/<name>.parquet``."""
     notebook: Callable[[Path], str] | None = None
@@ -130,6 +132,8 @@ def write_release(
             _write(folder, f"reports/figures/{name}", figure)
         for name, text in sorted(parts.result_tables.items()):
             _write(folder, f"reports/tables/{name}", text)
+        for name, content in sorted(parts.paper.items()):
+            _write(folder, f"reports/paper/{name}", content)
         for name, frame in sorted(parts.predictions.items()):
             path = _place(folder, f"predictions/{file_name(name)}.parquet")
             _write_table(path, frame.lazy())

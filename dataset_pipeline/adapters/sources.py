@@ -8,8 +8,9 @@ import difflib
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import polars as pl
 
@@ -125,16 +126,7 @@ def read_takedowns(path: str | None, base: Path) -> pl.DataFrame | None:
     """The takedowns file: columns ``item_id``, ``reason`` and ``date``; None where there is none."""
     if path is None:
         return None
-    source = Source(id="takedowns", path=path, licence="CC0-1.0")
-    if (base / path).is_dir():
-        raise ConfigError(f"takedowns: {base / path}: is a folder, expected a file such as takedowns.csv")
-    try:
-        frame = read_manifest(source, base).collect()
-    except ConfigError as error:
-        problem = error.message.removeprefix("source takedowns: ").removeprefix("path: ")
-        raise ConfigError(f"takedowns: {problem}", hint=error.hint) from None
-    if "item_id" not in frame.columns:
-        raise ConfigError(f"takedowns: {base / path}: expected a column 'item_id', found {frame.columns}")
+    frame = _read_beside("takedowns", path, base, ("item_id",))
     if nameless := frame["item_id"].null_count():
         raise ConfigError(f"takedowns: {base / path}: {nameless:,} rows have no item_id")
     wanted = [
@@ -142,6 +134,29 @@ def read_takedowns(path: str | None, base: Path) -> pl.DataFrame | None:
         for c in ("item_id", "reason", "date")
     ]
     return frame.select(wanted)
+
+
+_COMPARISON_COLUMNS: Final = ("dataset", "figure", "value", "source")
+
+
+def read_comparison(path: str | None, base: Path) -> list[dict[str, Any]]:
+    """Rows of the file of datasets to compare with; none where there is none."""
+    return [] if path is None else _read_beside("comparison", path, base, _COMPARISON_COLUMNS).to_dicts()
+
+
+def _read_beside(key: str, path: str, base: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """A table that a key of the configuration names, which has ``columns``."""
+    if (base / path).is_dir():
+        raise ConfigError(f"{key}: {base / path}: is a folder, expected a file such as {key}.csv")
+    try:
+        frame = read_manifest(Source(id=key, path=path, licence="CC0-1.0"), base).collect()
+    except ConfigError as error:
+        problem = error.message.removeprefix(f"source {key}: ").removeprefix("path: ")
+        raise ConfigError(f"{key}: {problem}", hint=error.hint) from None
+    for column in columns:
+        if column not in frame.columns:
+            raise ConfigError(f"{key}: {base / path}: expected a column '{column}', found {frame.columns}")
+    return frame
 
 
 # -- manifests -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import polars as pl
 from dataset_pipeline.adapters import images, sources
 from dataset_pipeline.config import CleanImages, DatasetConfig, Source, is_inside, load_config
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
-from dataset_pipeline.stages import licences, raw
+from dataset_pipeline.stages import comparison, licences, raw
 from dataset_pipeline.tables import IMAGE_BYTES_ROW
 
 _ROWS = 1000
@@ -90,10 +90,16 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
             yield f"source {source.id}: columns.split: missing, and split.method is 'published'"
     if config.split.method == "repaired" and all(source.columns.split is None for source in config.sources):
         yield "columns.split: missing in every source, and split.method is 'repaired'"
-    try:
-        sources.read_takedowns(config.takedowns, base)
-    except ConfigError as error:
-        yield str(error)
+    for read in (
+        lambda: sources.read_takedowns(config.takedowns, base),
+        lambda: comparison.with_rows(
+            sources.read_comparison(config.comparison, base), str(config.comparison)
+        ),
+    ):
+        try:
+            read()
+        except ConfigError as error:
+            yield str(error)
     for name, destination in sorted(config.publish.items()):
         if (base / destination.path).is_file():
             yield f"publish.{name}.path: is a file, expected a folder: {base / destination.path}"

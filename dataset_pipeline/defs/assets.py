@@ -27,6 +27,7 @@ from dataset_pipeline.stages import (
     baselines,
     clean,
     cleanliness,
+    comparison,
     croissant,
     diff,
     duplicates,
@@ -36,9 +37,11 @@ from dataset_pipeline.stages import (
     leakage,
     licences,
     pair_search,
+    paper,
     picture_pairs,
     pii,
     raw,
+    readiness,
     release,
     report,
     result_tables,
@@ -169,7 +172,18 @@ def lineage(dataset: Dataset) -> Lineage:
                 ),
                 build_published_archive,
                 checks.published_archive(dataset.config),
-                modules=(release, croissant, diff, archive, report, result_tables, notebook),
+                modules=(
+                    release,
+                    croissant,
+                    diff,
+                    archive,
+                    report,
+                    result_tables,
+                    comparison,
+                    paper,
+                    readiness,
+                    notebook,
+                ),
                 main_table="metadata/items",
                 promote=promote_release,
             ),
@@ -563,6 +577,14 @@ def build_published_archive(work: Work) -> None:
         for path in sorted((work.inputs["clip_baselines"].folder / "predictions").glob("*.parquet"))
     }
     reports["quality"] = release.quality_report(items, removed, pairs, work.verdicts)
+    known = comparison.with_rows(
+        sources.read_comparison(config.comparison, work.dataset.base), str(config.comparison)
+    )
+    reports["comparison"] = comparison.comparison_report(
+        comparison.this_dataset(config, reports["statistics"]), known
+    )
+    written = paper.paper(config, reports)
+    reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
     previous = _previous_release(work, items, removed)
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
@@ -581,6 +603,7 @@ def build_published_archive(work: Work) -> None:
             report_html=report.render_report(config, reports, drawn, pictures),
             figures=drawn,
             result_tables=result_tables.files_of(result_tables.result_tables(reports)),
+            paper=written.files,
             predictions=predictions,
             notebook=(lambda folder: notebook.executed_notebook(folder, config))
             if config.release.notebook

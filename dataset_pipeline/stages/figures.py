@@ -5,10 +5,12 @@ reports give equal bytes. Words stay text, which the reader's own fonts draw: no
 shipped has every script that a label may be written in.
 """
 
+import contextlib
+import contextvars
 import io
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # Okabe and Ito (2008): distinguishable with every common kind of colour blindness.
@@ -16,6 +18,7 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 _MOST_BARS = 25
 _TITLE_CELLS = 36
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORMAT: contextvars.ContextVar[str] = contextvars.ContextVar("format", default="svg")
 _STYLE: Any = {
     "font.size": 9,
     # DejaVu Sans ships with matplotlib, so every machine measures the same; a reader without it sees another.
@@ -29,9 +32,20 @@ _STYLE: Any = {
     "grid.alpha": 0.25,
     "svg.hashsalt": "dataset_pipeline",
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default, Type 3
     "figure.constrained_layout.use": True,
     "text.parse_math": False,  # a label may hold a dollar sign
 }
+
+
+@contextlib.contextmanager
+def as_pdf() -> Iterator[None]:
+    """Figures drawn inside are PDF, which LaTeX takes; their names stay."""
+    token = _FORMAT.set("pdf")
+    try:
+        yield
+    finally:
+        _FORMAT.reset(token)
 
 
 def statistics_figures(report: Mapping[str, Any], splits: Sequence[str]) -> dict[str, bytes]:
@@ -51,6 +65,46 @@ def statistics_figures(report: Mapping[str, Any], splits: Sequence[str]) -> dict
             text["chars_histogram"], _title(f"characters in '{name}'"), "items"
         )
     return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def flow_figure(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> figure of the way from raw items to splits, of ``statistics.json``."""
+    counts = report["counts"]
+    return {"flow.svg": _flow(counts["raw_items"], report["removed"], counts["splits"])}
+
+
+_FLOW = (("raw", "readable"), ("clean", "clean"), ("duplicates", "without duplicates"))
+"""The stages that remove items, and what is left after each."""
+_REASONS_SHOWN = 3
+
+
+def _flow(raw: int, removed: Sequence[Mapping[str, Any]], splits: Sequence[Mapping[str, Any]]) -> bytes:
+    """Boxes from left to right; below an arrow, what the stage between removed; at the end the splits."""
+    boxes, losses = [("raw items", raw)], []
+    for stage, name in _FLOW:
+        gone = sorted((row for row in removed if row["stage"] == stage), key=lambda row: -row["items"])
+        if gone:
+            said = [f"− {row['items']:,} {row['reason'].replace('_', ' ')}" for row in gone[:_REASONS_SHOWN]]
+            others = sum(row["items"] for row in gone[_REASONS_SHOWN:])
+            losses.append([*said, *([f"− {others:,} for other reasons"] if others else [])])
+            boxes.append((name, boxes[-1][1] - sum(row["items"] for row in gone)))
+    losses.append([])
+
+    def draw(axes: Any) -> None:
+        axes.set_axis_off()
+        axes.set_xlim(0, len(boxes) + 1)
+        axes.set_ylim(0, 1)
+        frame = {"boxstyle": "round,pad=0.5", "facecolor": "#f3f6fa", "edgecolor": PALETTE[0]}
+        arrow = {"arrowstyle": "-|>", "color": PALETTE[7], "shrinkA": 28, "shrinkB": 28}
+        for place, ((name, items), said) in enumerate(zip(boxes, losses, strict=True)):
+            at = place + 0.5
+            axes.text(at, 0.62, f"{items:,}\n{name}", ha="center", va="center", bbox=frame)
+            axes.annotate("", (at + 1, 0.62), (at, 0.62), arrowprops=arrow)
+            axes.text(at + 0.5, 0.34, "\n".join(said), ha="center", va="top", fontsize=7.5, color=PALETTE[5])
+        lines = [f"{_title(row['value'], 16)}: {row['items']:,}" for row in splits]
+        axes.text(len(boxes) + 0.5, 0.62, "\n".join(lines), ha="center", va="center", bbox=frame)
+
+    return _svg(draw, height=1.9)
 
 
 def baseline_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
@@ -277,7 +331,8 @@ def _svg(draw: Any, height: float) -> bytes:
         draw(axes)
         _lay_out(figure, axes)
         stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        no_time = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None, "Creator": None}}
+        figure.savefig(stream, format=_FORMAT.get(), metadata=no_time[_FORMAT.get()])
     return stream.getvalue()
 
 

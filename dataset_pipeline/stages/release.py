@@ -11,7 +11,6 @@ for Datasets", Communications of the ACM 64(12), 2021.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final
 
 import polars as pl
@@ -385,10 +384,10 @@ def changelog(config: DatasetConfig, reports: Reports, previous: Previous | None
 
 def _render(template: str, config: DatasetConfig, reports: Reports, columns: Mapping[str, str]) -> str:
     """A Markdown template of the package, with the config and the reports."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(_template),
+        loader=PackageLoader("dataset_pipeline"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -411,10 +410,6 @@ def _render(template: str, config: DatasetConfig, reports: Reports, columns: Map
         documentation=config.documentation,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
-
-
-def _template(name: str) -> str:
-    return resources.files("dataset_pipeline").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _cell(value: object) -> str:

@@ -9,7 +9,6 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import polars as pl
@@ -65,11 +64,11 @@ def render_report(
     pictures: Pictures,
 ) -> str:
     """The page. ``reports``: name -> JSON report; ``figures``: file name -> SVG; both may lack some."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FunctionLoader(_template),
+        loader=PackageLoader("dataset_pipeline"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -220,7 +219,3 @@ def _number(value: Any) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
-
-
-def _template(name: str) -> str:
-    return resources.files("dataset_pipeline").joinpath("templates", name).read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ _LATEX = {
 }  # fmt: skip
 _FORMULA = re.compile(r"[\t\r\n]|[\s\ufeff]*[=+\-@＝＋－＠]")
 """Starts of a formula, full-width ones included; spreadsheets trim what stands before them."""
+_LATIN = re.compile("[\u00a1-\u017f‐-”…€]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -79,9 +80,9 @@ def to_latex(table: pl.DataFrame) -> str:
     lines = [
         rf"\begin{{tabular}}{{{''.join('r' if is_number else 'l' for is_number in numeric)}}}",
         r"\toprule",
-        " & ".join(_escaped(name.replace("_", " ")) for name in table.columns) + r" \\",
+        " & ".join(latex_text(name.replace("_", " ")) for name in table.columns) + r" \\",
         r"\midrule",
-        *(" & ".join(_escaped(value) for value in row) + r" \\" for row in table.iter_rows()),
+        *(" & ".join(latex_text(value) for value in row) + r" \\" for row in table.iter_rows()),
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -92,12 +93,24 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def _escaped(value: Any) -> str:
+def latex_text(value: Any) -> str:
+    """A value as text that LaTeX prints and does not interpret.
+
+    Characters that pdfLaTeX's ordinary fonts lack become ``\\unichar{HEX}{character}``, which a document defines.
+    """
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     text = _CONTROLS.sub("", " ".join(str(value).split()))
-    escaped = "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character) or _in_latex(character) for character in text)
     # After a line's end or a rule, "[" and "*" would be read as its arguments.
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped
+
+
+def _in_latex(character: str) -> str:
+    if character.isascii() or _LATIN.match(character):
+        return character
+    return rf"\unichar{{{ord(character):04X}}}{{{character}}}"

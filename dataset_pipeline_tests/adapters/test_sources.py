@@ -7,6 +7,7 @@ import pytest
 
 from dataset_pipeline.adapters.sources import (
     list_images,
+    read_comparison,
     read_image_bytes,
     read_images,
     read_manifest,
@@ -181,3 +182,29 @@ def test_takedowns(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id\na\n")
     with pytest.raises(ConfigError, match="expected a column 'item_id'"):
         read_takedowns("t.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "comparison: no such file or folder"),
+        (
+            "dataset,figure,value\nA,pictures,5\n",
+            "expected a column 'source', found ['dataset', 'figure', 'value']",
+        ),
+    ],
+)
+def test_a_wrong_file_of_datasets_to_compare_with(content: str | None, said: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "others.csv").write_text(content)
+    with pytest.raises(ConfigError) as error:
+        read_comparison("others.csv", tmp_path)
+    assert said in str(error.value)
+
+
+def test_datasets_to_compare_with_are_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "others.csv").write_text("dataset,figure,value,source\nA,pictures,5,https://a.example\n")
+    assert read_comparison("others.csv", tmp_path) == [
+        {"dataset": "A", "figure": "pictures", "value": "5", "source": "https://a.example"}
+    ]
+    assert read_comparison(None, tmp_path) == []

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from dataset_pipeline.stages.figures import baseline_figures, cleanliness_figures, statistics_figures
+from dataset_pipeline.stages.figures import (
+    as_pdf,
+    baseline_figures,
+    cleanliness_figures,
+    flow_figure,
+    statistics_figures,
+)
 
 SPLITS = ("train", "validation", "test")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -188,3 +194,29 @@ def test_figures_refer_to_nothing_outside() -> None:
             for name, value in element.attrib.items():
                 if name.endswith(("href", "src")):
                     assert value.startswith("#")
+
+
+def test_the_flow_shows_what_each_stage_left_and_why() -> None:
+    report = {
+        "counts": {"raw_items": 1000, "splits": [{"value": "train", "items": 700}, {"value": "test", "items": 90}]},
+        "removed": [
+            *({"stage": "clean", "reason": f"reason_{i}", "items": 10 * i} for i in range(1, 6)),
+            {"stage": "duplicates", "reason": "duplicate", "items": 60},
+        ],
+    }  # fmt: skip
+    said = " ".join(words(flow_figure(report)["flow.svg"]))
+    for part in ("1,000 raw items", "850 clean", "790 without duplicates", "train: 700", "test: 90",
+                 "− 50 reason 5", "− 30 for other reasons", "− 60 duplicate"):  # fmt: skip
+        assert part in said
+    assert "readable" not in said  # that stage removed nothing
+
+
+def test_figures_inside_as_pdf_are_pdf_and_repeat_byte_for_byte() -> None:
+    def both() -> list[bytes]:
+        with as_pdf():
+            return list(statistics_figures(statistics(), SPLITS).values())
+
+    first = both()
+    assert all(figure.startswith(b"%PDF-") for figure in first)
+    assert first == both()
+    assert drawn(values("boot")).startswith(b"<?xml")

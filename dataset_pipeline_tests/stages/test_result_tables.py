@@ -103,7 +103,7 @@ def test_latex_of_a_table() -> None:
         "\\toprule\n"
         "class name & share & items \\\\\n"
         "\\midrule\n"
-        "hat & 0.250 & 1234 \\\\\n"
+        "hat & 0.250 & 1,234 \\\\\n"
         " & 0.333 & 1 \\\\\n"
         "\\bottomrule\n"
         "\\end{tabular}\n"
