@@ -4,6 +4,7 @@ Belongs here: wiring. A body reads tables of its inputs, calls functions of ``st
 ``adapters``, and writes what they return. Does not belong here: any decision about the data.
 """
 
+import dataclasses
 import datetime
 import functools
 import platform
@@ -591,6 +592,13 @@ def build_published_archive(work: Work) -> None:
         items, removed, raw_items, work.inputs["raw_images"].table("images"), pairs,
         work.inputs["train_test_split"].table("nearest_pairs"), config.statistics.example_images, config.seed,
     )  # fmt: skip
+    sheets = report.class_sheets(
+        items,
+        work.inputs["raw_images"].table("images"),
+        reports["statistics"]["classes"],
+        config.statistics.example_images,
+    )
+    pictures = dataclasses.replace(pictures, classes=sheets)
     archive.write_release(
         work.writer.folder,
         config,

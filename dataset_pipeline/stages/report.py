@@ -17,6 +17,8 @@ from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.tables import PAIR_KINDS, REASONS, THUMBNAIL_SIDE_PX
 
 _SHOWN_PX = 64
+_STRIP = 8
+"""Pictures of a class that are shown."""
 _ENTITIES = {
     "EMAIL_ADDRESS": "e-mail address",
     "IBAN_CODE": "bank account number",
@@ -48,6 +50,15 @@ class PicturePair:
 
 
 @dataclass(frozen=True)
+class ClassSheet:
+    """Examples of one class: a strip of pictures as a data URI."""
+
+    label: str
+    items: int
+    strip: str
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Pictures of the report, few enough to embed."""
 
@@ -55,6 +66,7 @@ class Pictures:
     removed: Sequence[Picture] = ()
     merged: Sequence[PicturePair] = ()
     nearest: Sequence[PicturePair] = ()
+    classes: Sequence[ClassSheet] = ()
 
 
 def render_report(
@@ -162,6 +174,57 @@ def report_pictures(
             )
         ],
     )
+
+
+def class_sheets(
+    items: pl.LazyFrame, images: pl.LazyFrame, classes: Sequence[Mapping[str, Any]], limit: int
+) -> list[ClassSheet]:
+    """A strip of different pictures for each of the largest and the smallest classes.
+
+    Of a class, those whose checksums come first: as good as at random.
+
+    ``classes``: of ``statistics.json``, largest first; ``limit``: pictures of the other grids, of which half as
+    many classes are shown. A class without a picture has no strip.
+    """
+    named = [row for row in classes if row["value"] is not None]
+    half = limit // 4
+    shown = named if len(named) <= 2 * half else [*named[:half], *named[-half:]] if half else []
+    pictured = (
+        items.filter(pl.col("label").is_in([row["value"] for row in shown]))
+        .select("label", "image_sha256", "image_ref")
+        .join(images.select("image_ref", "thumbnail").drop_nulls("thumbnail"), on="image_ref", how="semi")
+        .drop_nulls("image_sha256")
+        .collect()
+        .sort("label", "image_sha256", "image_ref")
+        .unique(["label", "image_sha256"], keep="first", maintain_order=True)
+        .filter(pl.int_range(pl.len()).over("label") < _STRIP)
+    )
+    thumbnails = dict(
+        images.filter(pl.col("image_ref").is_in(pictured["image_ref"].unique().implode()))
+        .select("image_ref", "thumbnail")
+        .collect()
+        .iter_rows()
+    )
+    by_label = {
+        name[0]: [thumbnails[ref] for ref in rows["image_ref"]]
+        for name, rows in pictured.group_by("label", maintain_order=True)
+    }
+    return [
+        ClassSheet(row["value"], row["items"], _strip(by_label[row["value"]]))
+        for row in shown
+        if row["value"] in by_label
+    ]
+
+
+def _strip(thumbnails: Sequence[bytes]) -> str:
+    """Thumbnails side by side, as a JPEG data URI."""
+    from PIL import Image
+
+    side, gap = THUMBNAIL_SIDE_PX, 2
+    sheet = Image.new("RGB", (len(thumbnails) * (side + gap) - gap, side), "white")
+    for column, thumbnail in enumerate(thumbnails):
+        sheet.paste(Image.frombytes("RGB", (side, side), thumbnail), (column * (side + gap), 0))
+    return _uri(sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC), "JPEG")
 
 
 def pair_sheet(pairs: pl.DataFrame, items: pl.LazyFrame, images: pl.LazyFrame, limit: int = 12) -> str | None:

@@ -3,22 +3,28 @@
 Keys of ``statistics.json``: ``counts`` (raw, released, removed, by split), ``flow`` (items left
 after each stage), ``missing`` (column -> items without a value), ``classes`` and ``languages``
 (rows with items by split) with ``class_balance`` and ``language_balance``, ``texts`` (one entry a
-text column), ``images``, ``duplication``, ``richness``, ``label_sources``, ``sources``, ``drift``
-(train against test). Keys of ``labels.json``: ``by_source``, ``contradictions``.
+text column), ``images``, ``duplication``, ``richness``, ``label_sources``, ``sources``, ``profiles`` (``label``,
+``language`` and ``source``: what the items of each value are like), ``drift`` (train against test). Keys of ``labels.json``: ``by_source``, ``contradictions``.
 
 Belongs here: numbers. Does not belong here: drawing them (``figures.py``, ``report.py``).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+from scipy.special import gammaln
 
 from dataset_pipeline.config import Statistics as StatisticsSettings
 
 QUANTILES = {"min": 0.0, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
 HISTOGRAM_BINS = 30
+RARE_BELOW = 10
+"""Fewer items of a class are too few to learn it from, or to test it with."""
+SAMPLED_WORDS = 1000
 _WORD = r"[\p{L}\p{N}\p{M}]+"
 _CONTRADICTIONS_SHOWN = 20
 
@@ -64,6 +70,9 @@ def statistics(
         "richness": _richness(items, text_names),
         "label_sources": _by_split(items, "label_source"),
         "sources": _by_split(items, "source"),
+        "profiles": {
+            column: _profile(items, column, text_names) for column in ("label", "language", "source")
+        },
         "drift": _drift(items, pictured, text_names),
     }
 
@@ -116,8 +125,9 @@ def balance(items: pl.LazyFrame, column: str) -> dict[str, Any]:
     """How evenly items spread over the values of a column.
 
     ``entropy_bits`` (Shannon) and ``evenness`` (entropy over its maximum, Pielou, 1966),
-    ``effective_classes`` (two to the entropy, Hill, 1973), ``gini`` (0: all equal), and
-    ``imbalance_ratio`` (largest over smallest).
+    ``effective_classes`` (two to the entropy, Hill, 1973), ``gini`` (0: all equal),
+    ``imbalance_ratio`` (largest over smallest), and the tail: ``largest_tenth_share`` (items of the tenth of the
+    values, rounded up, that have most) and ``rare_values`` (values with fewer than ``rare_below`` items).
     """
     counts = np.sort(np.array([row["items"] for row in _counts(items, column)], dtype=np.float64))
     if len(counts) == 0:
@@ -134,6 +144,9 @@ def balance(items: pl.LazyFrame, column: str) -> dict[str, Any]:
         "imbalance_ratio": _rounded(counts[-1] / counts[0]),
         "largest": int(counts[-1]),
         "smallest": int(counts[0]),
+        "largest_tenth_share": _rounded(counts[-math.ceil(len(counts) / 10) :].sum() / counts.sum()),
+        "rare_values": int((counts < RARE_BELOW).sum()),
+        "rare_below": RARE_BELOW,
     }
 
 
@@ -232,9 +245,51 @@ def _text(items: pl.LazyFrame, name: str, top_words: int) -> dict[str, Any]:
         "vocabulary": counted.height,
         "running_words": running,
         "type_token_ratio": _rounded(counted.height / running) if running else None,
+        "words_in_sample": min(SAMPLED_WORDS, running),
+        "expected_vocabulary": rarefied(counted["n"].to_numpy(), SAMPLED_WORDS) if running else None,
         "words_seen_once": int((counted["n"] == 1).sum()),
         "top_words": counted.head(top_words).rename({"word": "value", "n": "items"}).to_dicts(),
     }
+
+
+def rarefied(counts: npt.NDArray[np.integer[Any]], size: int) -> float:
+    """How many different values ``size`` draws without replacement show on average (Hurlbert, 1971).
+
+    ``counts``: how often each value occurs. Unlike the ratio of different to all words, it does not fall merely
+    because there are more texts, so datasets of any size compare. Fewer occurrences than ``size``: all are drawn.
+    """
+    total = int(counts.sum())
+    size = min(size, total)
+    common = counts.astype(np.float64)
+    # log of C(total - count, size) / C(total, size): the chance that a value is not drawn; impossible where it must be
+    rest = np.maximum(total - common, size)
+    missed = gammaln(rest + 1) - gammaln(rest - size + 1) - gammaln(total + 1.0) + gammaln(total - size + 1.0)
+    is_possible = total - common >= size
+    return _rounded(float((1 - np.where(is_possible, np.exp(missed), 0.0)).sum()))
+
+
+def _profile(items: pl.LazyFrame, column: str, text_names: Sequence[str]) -> list[dict[str, Any]]:
+    """[{value, items, pictures, groups, chars}] of each value of ``column``, most frequent first.
+
+    ``pictures``: different files; ``groups``: leak groups, the number of independent observations; ``chars``:
+    median length of each text.
+    """
+    rows = (
+        items.group_by(pl.col(column).alias("value"))
+        .agg(
+            items=pl.len(),
+            pictures=pl.col("image_sha256").drop_nulls().n_unique(),
+            groups=pl.col("leak_group").n_unique(),
+            chars=pl.struct(
+                [pl.col(name).str.len_chars().median().round(1).alias(name) for name in text_names]
+            )
+            if text_names
+            else pl.lit(None),
+        )
+        .collect()
+        .to_dicts()
+    )
+    return sorted(rows, key=lambda row: (-row["items"], row["value"] is None, str(row["value"])))
 
 
 def _images(pictured: pl.LazyFrame) -> dict[str, Any]:
@@ -267,6 +322,9 @@ def _duplication(items: pl.LazyFrame, removed: pl.LazyFrame, text_names: Sequenc
     )
     return {
         "removed_as_duplicates": _height(removed.filter(pl.col("reason") == "duplicate")),
+        "items_without_a_duplicate": _rounded(
+            sum(row["groups"] for row in sizes.to_dicts() if row["size"] == 1) / max(1, _height(items))
+        ),
         "distinct_pictures": _height(items.select("image_sha256").drop_nulls().unique()),
         "distinct_texts": {name: _height(items.select(name).drop_nulls().unique()) for name in text_names},
         "duplicate_group_sizes": sizes.to_dicts(),

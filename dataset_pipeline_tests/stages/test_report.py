@@ -3,9 +3,13 @@
 import base64
 import copy
 import io
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,7 +167,8 @@ def drawn(config: DatasetConfig, reports: Mapping[str, Any]) -> dict[str, bytes]
 def pictures() -> report.Pictures:
     one = report.Picture(bytes(THUMBNAIL_SIDE_PX**2 * 3), "a picture")
     two = report.PicturePair(one, report.Picture(one.thumbnail, "another"), "similarity 0.990")
-    return report.Pictures(random=[one], removed=[one], merged=[two], nearest=[two])
+    sheet = report.ClassSheet(EVIL, 12, "data:image/jpeg;base64,AAAA")
+    return report.Pictures(random=[one], removed=[one], merged=[two], nearest=[two], classes=[sheet])
 
 
 def render(config: DatasetConfig, reports: Mapping[str, Any], **changes: Any) -> str:
@@ -268,7 +273,11 @@ def assert_harmless(page: str) -> None:
             assert not name.startswith("on"), (tag, name)
             if name in {"src", "xlink:href", "srcset", "action", "poster"} or (name == "href" and tag != "a"):
                 assert value is not None
-                assert value.startswith(("data:image/png;base64,", "#")), (tag, name, value)
+                assert value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")), (
+                    tag,
+                    name,
+                    value,
+                )
             if name == "href" and tag == "a":
                 assert value is not None
                 assert value.startswith("#")
@@ -527,3 +536,90 @@ def test_a_sheet_of_pairs_shows_each_pair_one_above_the_other() -> None:
     wanted = [colours[name] for name in "abcd"]
     assert np.abs(np.array(found) - np.array(wanted)).max() < 8  # a JPEG keeps colours nearly
     assert report.pair_sheet(pairs.tail(1), items, shown) is None
+
+
+# -- examples of classes -------------------------------------------------------------------
+
+
+def sheets(
+    made: list[dict[str, Any]], classes: list[tuple[str | None, int]], limit: int = 48
+) -> dict[str, int]:
+    """Class -> pictures in its strip."""
+    found = report.class_sheets(
+        pl.LazyFrame(made, schema={**SPLIT_ITEMS, "name": pl.String()}),
+        images(),
+        [{"value": value, "items": count} for value, count in classes],
+        limit,
+    )
+    side = 2 * (THUMBNAIL_SIDE_PX + 2)
+    widths = {s.label: Image.open(io.BytesIO(base64.b64decode(s.strip.split(",")[1]))).width for s in found}
+    return {label: -(-width // side) for label, width in widths.items()}
+
+
+def test_a_class_is_shown_with_different_pictures_of_its_own() -> None:
+    assert sheets(rows(6), [("hat", 3), ("boot", 3)]) == {"hat": 3, "boot": 3}
+    assert sheets(rows(24), [("hat", 12), ("boot", 12)]) == {"hat": 8, "boot": 8}
+    same = [{**row, "image_ref": "noise/0", "image_sha256": "p0"} for row in rows(6)]
+    assert sheets(same, [("hat", 3)]) == {"hat": 1}
+
+
+def test_classes_without_pictures_or_without_a_name_have_no_strip() -> None:
+    made = rows(4)
+    made[0]["image_ref"] = made[2]["image_ref"] = None
+    made[0]["image_sha256"] = made[2]["image_sha256"] = None
+    assert sheets(made, [("boot", 2), ("hat", 2), (None, 1)]) == {"boot": 2}
+
+
+def test_of_many_classes_the_largest_and_the_smallest_are_shown() -> None:
+    made = [{**row, "label": f"c{number:02}"} for number, row in enumerate(rows(20))]
+    classes: list[tuple[str | None, int]] = [(f"c{number:02}", 100 - number) for number in range(20)]
+    assert list(sheets(made, classes, limit=8)) == ["c00", "c01", "c18", "c19"]
+    assert sheets(made, classes, limit=0) == {}
+
+
+# -- in a browser --------------------------------------------------------------------------
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVE = """
+<script>
+const faults = [];
+addEventListener("error", event => faults.push(event.message));
+addEventListener("securitypolicyviolation", event => faults.push(event.blockedURI));
+addEventListener("load", () => {
+  const input = document.querySelector("input[type=search]"), table = input.nextElementSibling.querySelector("table");
+  const names = () => [...table.tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[0].textContent);
+  const said = {before: names()};
+  table.tHead.rows[0].cells[1].click(); said.down = names();
+  table.tHead.rows[0].cells[1].click(); said.up = names();
+  input.value = "CLASS 1"; input.dispatchEvent(new Event("input")); said.searched = names();
+  said.width = document.documentElement.scrollWidth <= innerWidth;
+  said.hung = [...document.images].filter(image => !image.complete || !image.naturalWidth).length;
+  said.faults = faults;
+  document.body.innerHTML = "<pre id=said></pre>";
+  document.getElementById("said").textContent = JSON.stringify(said);
+});
+</script>
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_tables_sort_and_search_in_a_browser_that_loads_nothing(
+    config: DatasetConfig, tmp_path: Path
+) -> None:
+    made = [{**row, "label": f"class {number % 15}"} for number, row in enumerate(rows(40))]
+    full = all_reports(config, made, with_baselines=False)
+    page = render(config, full, figures=drawn(config, full))
+    (tmp_path / "report.html").write_text(page.replace("</body>", DRIVE + "</body>"), encoding="utf-8")
+    done = subprocess.run(
+        [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+         "--window-size=390,800", "--virtual-time-budget=5000", "--dump-dom", f"file://{tmp_path / 'report.html'}"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    said = json.loads(re.findall(r'<pre id="said">(.*?)</pre>', done.stdout)[0])
+    assert said["faults"] == []
+    assert said["hung"] == 0
+    assert said["width"], "the page is wider than a phone"
+    counts = dict(zip(said["before"], (3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2), strict=True))
+    assert [counts[name] for name in said["up"]] == sorted(counts.values())
+    assert [counts[name] for name in said["down"]] == sorted(counts.values(), reverse=True)
+    assert sorted(said["searched"]) == ["class 1", *(f"class {number}" for number in range(10, 15))]

@@ -1,5 +1,6 @@
 """Statistics: every number by hand on rows small enough to count."""
 
+import itertools
 import math
 from typing import Any
 
@@ -144,6 +145,7 @@ def test_duplication_counts_groups_and_their_sizes() -> None:
     )
     assert found["duplication"] == {
         "removed_as_duplicates": 1,
+        "items_without_a_duplicate": 0.5,
         "distinct_pictures": 2,
         "distinct_texts": {"title": 2},
         "duplicate_group_sizes": [{"size": 1, "groups": 2}, {"size": 2, "groups": 1}],
@@ -159,6 +161,7 @@ def test_balance_of_four_equal_classes() -> None:
     assert found == {
         "values": 4, "entropy_bits": 2.0, "evenness": 1.0, "effective_classes": 4.0, "gini": 0.0,
         "imbalance_ratio": 1.0, "largest": 1, "smallest": 1,
+        "largest_tenth_share": 0.25, "rare_values": 4, "rare_below": 10,
     }  # fmt: skip
 
 
@@ -458,3 +461,57 @@ def test_the_order_of_rows_does_not_matter() -> None:
     pictures = [{"sha256": f"p{number}", "brightness": float(number)} for number in range(7)]
     first = report(rows, pictures)
     assert report(rows[::-1], pictures[::-1]) == first
+
+
+# -- what does not depend on size ----------------------------------------------------------
+
+
+def test_expected_vocabulary_is_the_mean_over_all_samples() -> None:
+    words = "aaabbc"
+    samples = list(itertools.combinations(range(len(words)), 3))
+    mean = sum(len({words[i] for i in sample}) for sample in samples) / len(samples)
+    assert stage.rarefied(np.array([3, 2, 1]), 3) == pytest.approx(mean, abs=1e-6)
+
+
+@given(counts=st.lists(st.integers(1, 50), min_size=1, max_size=30), size=st.integers(1, 2000))
+@settings(max_examples=60, deadline=None)
+def test_expected_vocabulary_has_its_bounds_and_grows_with_the_sample(counts: list[int], size: int) -> None:
+    found = stage.rarefied(np.array(counts), size)
+    assert 1 - 1e-6 <= found <= min(len(counts), size) + 1e-6
+    assert found <= stage.rarefied(np.array(counts), size + 1) + 1e-6
+    if size >= sum(counts):
+        assert found == pytest.approx(len(counts), abs=1e-6)
+
+
+def test_expected_vocabulary_compares_datasets_of_different_size() -> None:
+    small = report([{"title": f"word{i % 40} red"} for i in range(1000)])["texts"]["title"]
+    large = report([{"title": f"word{i % 40} red"} for i in range(4000)])["texts"]["title"]
+    assert small["type_token_ratio"] == pytest.approx(4 * large["type_token_ratio"], rel=0.01)
+    assert small["expected_vocabulary"] == pytest.approx(large["expected_vocabulary"], rel=0.01)
+    assert small["words_in_sample"] == 1000
+
+
+def test_profiles_say_what_the_items_of_a_value_are_like() -> None:
+    found = report(
+        [
+            {"label": "hat", "image_sha256": "p", "leak_group": "x", "title": "one", "language": "en"},
+            {"label": "hat", "image_sha256": "p", "leak_group": "x", "title": "eleven", "language": "de"},
+            {"label": None, "leak_group": "y"},
+            {"label": "bag", "image_sha256": "q", "leak_group": "z", "title": "z"},
+            {"label": "bag", "image_sha256": "r", "leak_group": "z"},
+        ],
+        names=("title",),
+    )["profiles"]
+    assert found["label"] == [
+        {"value": "bag", "items": 2, "pictures": 2, "groups": 1, "chars": {"title": 1.0}},
+        {"value": "hat", "items": 2, "pictures": 1, "groups": 1, "chars": {"title": 4.5}},
+        {"value": None, "items": 1, "pictures": 0, "groups": 1, "chars": {"title": None}},
+    ]
+    assert [row["value"] for row in found["source"]] == ["shop"]
+
+
+def test_the_tail_of_a_balance() -> None:
+    rows = [{"label": f"c{i:02}"} for i in range(20) for _ in range(30 if i < 2 else 5 if i < 5 else 10)]
+    found = report(rows)["class_balance"]
+    assert found["largest_tenth_share"] == pytest.approx(60 / 225, abs=1e-6)
+    assert found["rare_values"] == 3
