@@ -32,6 +32,7 @@ from dataset_pipeline.stages import (
     croissant,
     diff,
     duplicates,
+    embedding_space,
     figures,
     leak_groups,
     leak_search,
@@ -153,7 +154,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("train_test_split", "raw_images"),
                 build_clip_baselines,
                 checks.clip_baselines(dataset.config),
-                modules=(baselines, cleanliness, clip),
+                modules=(baselines, embedding_space, cleanliness, clip),
                 settings=("split", "baselines", "seed"),
                 main_table="leaderboard" if dataset.config.baselines.enabled else None,
             ),
@@ -442,6 +443,10 @@ def build_clip_baselines(work: Work) -> None:
         results.report["other_splits"] = baselines.on_other_splits(
             items, embeddings, results, others, config.baselines, config.seed
         )
+        results.report["space"] = {
+            name: embedding_space.embedding_space(found, items["label"].to_list(), config.seed)
+            for name, found in embeddings.items()
+        }
         work.writer.json("baselines", results.report)
         work.writer.table("leaderboard", results.leaderboard)
         for name, table in results.predictions.items():

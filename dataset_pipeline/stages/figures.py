@@ -107,15 +107,21 @@ def _flow(raw: int, removed: Sequence[Mapping[str, Any]], splits: Sequence[Mappi
     return _svg(draw, height=1.9)
 
 
+def file_part(name: str) -> str:
+    """A name as part of a file's name: letters and digits."""
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
 def baseline_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
     """File name -> SVG of what ``baselines.json`` holds."""
     made = {}
     if report["leaderboard"]:
         made["leaderboard.svg"] = _intervals(report["leaderboard"])
     for model, similarity in report["similarity"].items():
-        made[f"similarity_{''.join(c if c.isalnum() else '_' for c in model)}.svg"] = _two_histograms(
-            similarity
-        )
+        made[f"similarity_{file_part(model)}.svg"] = _two_histograms(similarity)
+    for model, space in (report.get("space") or {}).items():
+        if space["map"] is not None:
+            made[f"map_{file_part(model)}.svg"] = _map(space["map"]["points"])
     return made
 
 
@@ -262,6 +268,30 @@ def _two_histograms(similarity: Mapping[str, Any]) -> bytes:
         axes.legend(frameon=False)
 
     return _svg(draw, height=2.6)
+
+
+def _map(points: Sequence[Mapping[str, Any]]) -> bytes:
+    """Points in the plane, coloured by label: the commonest labels, and one grey for all others."""
+    counts: dict[str, int] = {}
+    for point in points:
+        counts[point["label"]] = counts.get(point["label"], 0) + 1
+    common = sorted((name for name in counts if name is not None), key=lambda name: (-counts[name], name))
+    # A colour a label, and a shape, for print and for eyes that see few colours.
+    styles = dict(zip(common, zip(PALETTE[:7], "osD^vPX", strict=True), strict=False))
+
+    def draw(axes: Any) -> None:
+        axes.set_axis_off()
+        for name in [None, *styles]:
+            here = [p for p in points if (p["label"] if p["label"] in styles else None) == name]
+            colour, shape = (PALETTE[7], ".") if name is None else styles[name]
+            if here:
+                axes.scatter(
+                    [p["x"] for p in here], [p["y"] for p in here], s=9, color=colour, marker=shape, alpha=0.75,
+                    linewidths=0, label="others" if name is None else _title(name, 24),
+                )  # fmt: skip
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=1.8)
+
+    return _svg(draw, height=4.2)
 
 
 def _intervals(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.stages.figures import file_part
 from dataset_pipeline.tables import PAIR_KINDS, REASONS, THUMBNAIL_SIDE_PX
 
 _SHOWN_PX = 64
@@ -89,6 +90,7 @@ def render_report(
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["share"] = lambda value: f"{100 * value:.1f} %"
     environment.filters["number"] = _number
+    environment.filters["file_part"] = file_part
     return environment.get_template("report.html.j2").render(
         config=config,
         reports=reports,

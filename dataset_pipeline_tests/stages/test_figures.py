@@ -220,3 +220,12 @@ def test_figures_inside_as_pdf_are_pdf_and_repeat_byte_for_byte() -> None:
     assert all(figure.startswith(b"%PDF-") for figure in first)
     assert first == both()
     assert drawn(values("boot")).startswith(b"<?xml")
+
+
+def test_a_map_names_the_common_labels_and_joins_the_rest() -> None:
+    points = [{"x": i / 40, "y": 0.5, "label": None if i == 39 else f"c{min(i // 2, 9)}"} for i in range(40)]
+    report = {"leaderboard": [], "similarity": {}, "space": {"ViT-B/32": {"map": {"points": points}}}}
+    said = words(baseline_figures(report)["map_ViT_B_32.svg"])
+    assert said == ["others", "c9", "c0", "c1", "c2", "c3", "c4", "c5"]
+    report["space"]["ViT-B/32"]["map"] = None
+    assert baseline_figures(report) == {}
