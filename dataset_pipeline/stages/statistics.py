@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.special import gammaln
 
 from dataset_pipeline.config import Statistics as StatisticsSettings
 
@@ -263,6 +262,8 @@ def rarefied(counts: npt.NDArray[np.integer[Any]], size: int) -> float:
     common = counts.astype(np.float64)
     # log of C(total - count, size) / C(total, size): the chance that a value is not drawn; impossible where it must be
     rest = np.maximum(total - common, size)
+    from scipy.special import gammaln
+
     missed = gammaln(rest + 1) - gammaln(rest - size + 1) - gammaln(total + 1.0) + gammaln(total - size + 1.0)
     is_possible = total - common >= size
     return _rounded(float((1 - np.where(is_possible, np.exp(missed), 0.0)).sum()))
