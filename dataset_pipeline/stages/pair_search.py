@@ -3,8 +3,8 @@
 Belongs here: what the searches for pictures and for texts have in common. Does not belong here: which pairs
 are candidates (``picture_pairs``, ``text_pairs``).
 
-Once PAIRS_PER_NODE pairs a picture (or text) are listed, only pairs that join two sets are looked for. Sets of
-duplicates are exact all the same; only the list of pairs inside one huge set is cut short.
+Once PAIRS_PER_NODE pairs a picture (or text) are listed, and MIN_LISTED_PAIRS in all, only pairs that join two sets are
+looked for. Sets of duplicates are exact all the same; only the list of pairs inside huge sets is cut short.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from dataset_pipeline.stages.similarity import Flags, Floats, Integers, components
 
-PAIRS_PER_NODE = 64
-"""So many pairs are listed per distinct picture or text, on average, before only joining ones are."""
+PAIRS_PER_NODE, MIN_LISTED_PAIRS = 8, 1_000_000
+"""So many pairs are listed per distinct picture or text, on average, and in all, before only joining ones are."""
 
 _CANDIDATES_AT_ONCE = 1 << 17
 
@@ -27,14 +27,27 @@ class PairList:
     """Verified pairs so far; knows which nodes they already join once there are many."""
 
     def __init__(self, count: int) -> None:
-        self.labels: Integers = np.arange(count)
-        self._room = PAIRS_PER_NODE * count
+        self._labels: Integers = np.arange(count)
+        self._new: list[Pair] = []
+        self._room = max(PAIRS_PER_NODE * count, MIN_LISTED_PAIRS)
         self._kept: list[tuple[Integers, Integers, Floats]] = []
 
     @property
     def is_full(self) -> bool:
         """Whether enough pairs are listed, so that only joining ones are looked for."""
         return self._room <= 0
+
+    @property
+    def labels(self) -> Integers:
+        """The set of every node: nodes of one set are joined by the pairs so far."""
+        if self._new:
+            nodes = np.arange(len(self._labels))
+            left, right = (np.concatenate([pair[k] for pair in self._new]) for k in (0, 1))
+            self._labels = components(
+                len(nodes), np.concatenate([nodes, left]), np.concatenate([self._labels, right])
+            )
+            self._new = []
+        return self._labels
 
     def unknown(self, left: Integers, right: Integers) -> Flags:
         """Which candidates are worth a look: all, or once full those that may join two sets."""
@@ -43,15 +56,15 @@ class PairList:
         return np.ones(len(left), bool)
 
     def add(self, left: Integers, right: Integers, score: Floats) -> None:
-        """List these pairs."""
+        """List these pairs; once full, as many of them as it takes to join the same sets."""
         if len(left) == 0:
             return
+        if self.is_full:
+            joining = _spanning(self.labels[left], self.labels[right])
+            left, right, score = left[joining], right[joining], score[joining]
         self._kept.append((left, right, score))
+        self._new.append((left, right))
         self._room -= len(left)
-        nodes = np.arange(len(self.labels))
-        self.labels = components(
-            len(nodes), np.concatenate([nodes, left]), np.concatenate([self.labels, right])
-        )
 
     def pairs(self) -> tuple[Integers, Integers, Floats]:
         """All that are listed."""
@@ -59,6 +72,20 @@ class PairList:
         kept = [(none, none, np.zeros(0)), *self._kept]
         left, right, score = (np.concatenate([part[k] for part in kept]) for k in range(3))
         return left, right, score
+
+
+def _spanning(left: Integers, right: Integers) -> Integers:
+    """Which of the edges make a spanning forest of all of them."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    nodes, ends = np.unique(np.stack([left, right]), return_inverse=True)
+    low, high = ends.reshape(2, -1).min(axis=0), ends.reshape(2, -1).max(axis=0)
+    _, once = np.unique(low * len(nodes) + high, return_index=True)
+    once = once[low[once] != high[once]]
+    # The weight of an edge is its position, from 1 on: 0 is no edge.
+    edges = coo_array((once + 1.0, (low[once], high[once])), shape=(len(nodes), len(nodes)))
+    return np.sort(minimum_spanning_tree(edges.tocsr()).data.astype(np.int64) - 1)
 
 
 def verify(
@@ -76,12 +103,19 @@ def verify(
             found.add(i[holds], j[holds], score[holds])
 
 
-def pairs_with_equal_keys(keys: npt.NDArray[np.generic], found: PairList | None = None) -> Iterator[Pair]:
+def pairs_with_equal_keys(
+    keys: npt.NDArray[np.generic],
+    found: PairList | None = None,
+    order: Integers | None = None,
+    window: int | None = None,
+) -> Iterator[Pair]:
     """All pairs of positions whose keys are equal, in parts of bounded size.
 
-    With a full ``found``, sets of equal keys that are joined already are left out.
+    With a full ``found``, sets of equal keys that are joined already are left out. With a ``window``, a position is
+    paired with so many that follow it in ``order``, which must sort the keys, and no others.
     """
-    order = np.argsort(keys, kind="stable")
+    if order is None:
+        order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     is_start = np.ones(len(keys), bool)
     is_start[1:] = ordered[1:] != ordered[:-1]
@@ -89,6 +123,8 @@ def pairs_with_equal_keys(keys: npt.NDArray[np.generic], found: PairList | None 
     group = np.cumsum(is_start) - 1
     ends = np.append(starts[1:], len(keys))[group]
     partners = ends - np.arange(len(keys)) - 1
+    if window is not None:
+        partners = np.minimum(partners, window)
     position = 0
     while position < len(keys):
         if found is not None and found.is_full:

@@ -37,6 +37,10 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _PAIRS_AT_ONCE = 128  # what is worked on, several times 1.5 MB, stays in the processor's cache
 
 TEXT_SEPARATOR = "\x1f"
+_TEXTS_AT_ONCE = 1 << 16  # as many rows as a tag can tell apart
+_CHARS_AT_ONCE = 1 << 22
+_SHINGLES_AT_ONCE = 1 << 17  # a sort of 1 MB stays in the processor's cache
+_TAG_BITS, _VALUE_BITS, _VALUE_MASK = np.uint64(16), np.uint64(48), np.uint64((1 << 48) - 1)
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing modulo 2**64
 
 
@@ -495,28 +499,57 @@ class Shingles(NamedTuple):
 
 
 def shingles(keys: pl.Series, chars: int) -> Shingles:
-    """Distinct n-grams of ``chars`` characters of every text, hashed to 64 bits and sorted.
+    """Distinct n-grams of ``chars`` characters of every text, hashed to 48 bits and sorted.
 
-    A text shorter than ``chars`` has none. Two n-grams share a hash with a chance of about 2**-64, so a
-    million texts are safe; a collision would make two texts look more alike, never less.
+    A text shorter than ``chars`` has none. Two n-grams share a hash with a chance of about 2**-48; a collision would
+    make two texts look more alike, never less.
     """
+    parts = [_shingles_of_block(keys[start:stop], chars) for start, stop in _text_blocks(keys)]
+    sizes = np.concatenate([np.zeros(1, np.int64), *(part.sizes for part in parts)])
+    values = np.concatenate([np.zeros(0, np.uint64), *(part.values for part in parts)])
+    return Shingles(values, np.cumsum(sizes))
+
+
+def shingle_blocks(keys: pl.Series, chars: int) -> Iterator[Shingles]:
+    """``shingles`` of consecutive texts, in blocks of bounded size."""
+    for start, stop in _text_blocks(keys):
+        yield _shingles_of_block(keys[start:stop], chars)
+
+
+def _text_blocks(keys: pl.Series) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of at most _TEXTS_AT_ONCE texts and about _CHARS_AT_ONCE characters."""
+    total = np.cumsum(keys.str.len_chars().to_numpy().astype(np.int64))
+    start = 0
+    while start < len(keys):
+        done = total[start - 1] if start else 0
+        stop = int(np.searchsorted(total, done + _CHARS_AT_ONCE, side="right"))
+        stop = min(max(stop, start + 1), start + _TEXTS_AT_ONCE)
+        yield start, stop
+        start = stop
+
+
+def _shingles_of_block(keys: pl.Series, chars: int) -> Shingles:
     lengths = keys.str.len_chars().to_numpy().astype(np.int64)
-    codes = np.frombuffer("".join(keys.to_list()).encode("utf-32-le", "surrogatepass"), np.uint32)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    counts = np.maximum(lengths - chars + 1, 0)
-    rows = np.repeat(np.arange(len(lengths)), counts)
-    first = np.concatenate([[0], np.cumsum(counts)])
-    positions = np.arange(first[-1]) - first[rows] + starts[rows]
-    hashes = np.zeros(len(positions), np.uint64)
+    codes = _mixed(np.frombuffer("".join(keys.to_list()).encode("utf-32-le", "surrogatepass"), np.uint32))
+    windows = max(len(codes) - chars + 1, 0)
+    hashes = np.zeros(windows, np.uint64)
     for offset in range(chars):
-        hashes = hashes * _BASE + _mixed(codes[positions + offset])
-    hashes = _mixed(hashes)
-    order = np.lexsort((hashes, rows))
-    rows, hashes = rows[order], hashes[order]
-    is_new = np.ones(len(rows), bool)
-    is_new[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])
-    sizes = np.bincount(rows[is_new], minlength=len(lengths))
-    return Shingles(hashes[is_new], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+        hashes = hashes * _BASE + codes[offset : offset + windows]
+    # n-grams that run over the end of their text are no n-grams of it
+    row = np.repeat(np.arange(len(lengths)), lengths)[:windows]
+    is_inside = np.arange(windows) + chars <= np.cumsum(lengths)[row]
+    tagged = _tagged(row[is_inside], _mixed(hashes[is_inside]) >> _TAG_BITS)
+    tagged.sort()
+    is_new = np.ones(len(tagged), bool)
+    is_new[1:] = tagged[1:] != tagged[:-1]
+    tagged = tagged[is_new]
+    sizes = np.bincount((tagged >> _VALUE_BITS).astype(np.int64), minlength=len(lengths))
+    return Shingles(tagged & _VALUE_MASK, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+def _tagged(rows: Integers, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """One number of each row (16 bits) and value (48 bits): one sort of them is a sort within every row."""
+    return (rows.astype(np.uint64) << _VALUE_BITS) | values
 
 
 def _mixed(values: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint64]:
@@ -531,18 +564,41 @@ def jaccard(sets: Shingles, left: Integers, right: Integers) -> Floats:
     """True Jaccard similarity of the pairs (left[i], right[i]): shared shingles over all shingles, 0 to 1."""
     found = np.zeros(len(left))
     sizes = sets.sizes
-    for start, stop in slices(len(left), 65_536):
+    total = np.cumsum(sizes[left] + sizes[right])
+    start = 0
+    while start < len(left):
+        done = total[start - 1] if start else 0
+        stop = int(np.searchsorted(total, done + _SHINGLES_AT_ONCE, side="right"))
+        stop = min(max(stop, start + 1), start + _TEXTS_AT_ONCE)
         i, j = left[start:stop], right[start:stop]
-        pair = np.concatenate(
-            [np.repeat(np.arange(len(i)), sizes[i]), np.repeat(np.arange(len(j)), sizes[j])]
+        pair = np.arange(len(i))
+        tagged = np.concatenate(
+            [_tagged(np.repeat(pair, sizes[of]), sets.values[_gather(sets, of)]) for of in (i, j)]
         )
-        values = np.concatenate([sets.values[_gather(sets, i)], sets.values[_gather(sets, j)]])
-        order = np.lexsort((values, pair))
-        pair, values = pair[order], values[order]
-        is_shared = (pair[1:] == pair[:-1]) & (values[1:] == values[:-1])
-        shared = np.bincount(pair[1:][is_shared], minlength=len(i))
-        either = sizes[i] + sizes[j] - shared
-        found[start:stop] = shared / np.maximum(either, 1)
+        tagged.sort()
+        shared = tagged[1:][tagged[1:] == tagged[:-1]] >> _VALUE_BITS
+        counts = np.bincount(shared.astype(np.int64), minlength=len(i))
+        either = sizes[i] + sizes[j] - counts
+        found[start:stop] = counts / np.maximum(either, 1)
+        start = stop
+    return found
+
+
+def jaccard_of_texts(keys: pl.Series, left: Integers, right: Integers, chars: int) -> Floats:
+    """``jaccard`` of pairs of texts at these positions, in bounded memory however long the texts are."""
+    found = np.zeros(len(left))
+    lengths = keys.str.len_chars().to_numpy().astype(np.int64)
+    total = np.cumsum(lengths[left] + lengths[right])
+    start = 0
+    while start < len(left):
+        done = total[start - 1] if start else 0
+        stop = max(int(np.searchsorted(total, done + 4 * _CHARS_AT_ONCE, side="right")), start + 1)
+        ends = np.concatenate([left[start:stop], right[start:stop]])
+        rows, position = np.unique(ends, return_inverse=True)
+        found[start:stop] = jaccard(
+            shingles(keys.gather(rows), chars), position[: stop - start], position[stop - start :]
+        )
+        start = stop
     return found
 
 

@@ -350,6 +350,7 @@ def test_20_000_items_of_one_picture_and_text_leave_one() -> None:
 def test_20_000_nearly_equal_texts_are_one_set_of_bounded_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nearly all 200 million pairs are near; the list stays short, and the set is whole all the same.
     monkeypatch.setattr(pair_search, "PAIRS_PER_NODE", 2)
+    monkeypatch.setattr(pair_search, "MIN_LISTED_PAIRS", 0)
     monkeypatch.setattr(pair_search, "_CANDIDATES_AT_ONCE", 4096)
     title = "a product description that is the same for every product of this shop, apart from its number: "
     rows = [{"item_id": f"{n:05}", "title": f"{title}{n:05}"} for n in range(20_000)]
@@ -368,6 +369,7 @@ def test_many_nearly_equal_pictures_of_one_hash_are_one_set_of_bounded_pairs(
 ) -> None:
     monkeypatch.setattr(picture_pairs, "EXHAUSTIVE_PICTURES", 100)
     monkeypatch.setattr(pair_search, "PAIRS_PER_NODE", 2)
+    monkeypatch.setattr(pair_search, "MIN_LISTED_PAIRS", 0)
     monkeypatch.setattr(pair_search, "_CANDIDATES_AT_ONCE", 1024)
     noise = np.random.default_rng(1).integers(-3, 4, (1500, 3072))
     thumbnails = np.clip(smooth(1, 1).astype(int) + noise, 0, 255).astype(np.uint8)
