@@ -21,7 +21,6 @@ import imagehash
 import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
-from rensa import RMinHash
 
 from dataset_pipeline.adapters.images import on_white, scan_image
 from dataset_pipeline.config import CleanImages, Duplicates, ImageDuplicates, TextDuplicates
@@ -557,13 +556,12 @@ def joined_names(names: pl.DataFrame, count: int) -> list[str]:
     return texts
 
 
-def digests(texts: list[str], settings: TextDuplicates) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
-    """MinHash of every text."""
+def signatures(
+    texts: Sequence[str], settings: TextDuplicates
+) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:
+    """MinHash of every text, shape (texts, permutations)."""
     sets = similarity.shingles(pl.Series(texts), settings.shingle_chars)
-    found = RMinHash.digest_matrix_from_flat_token_hashes(
-        np.ascontiguousarray(sets.values), sets.offsets.astype(np.uint64), settings.permutations, 1
-    )
-    return np.array(found.to_rows(), np.uint64)
+    return text_pairs.minhash_signatures(sets, settings.permutations).T
 
 
 class Edited:
@@ -575,11 +573,11 @@ class Edited:
         self.jaccard: dict[str, similarity.Floats] = {}
         self.estimate: dict[str, similarity.Floats] = {}
         here = np.arange(len(texts))
-        originals = digests(texts, settings)
+        originals = signatures(texts, settings)
         for name, copies in self.copies.items():
             sets = similarity.shingles(pl.Series([*texts, *copies]), settings.shingle_chars)
             self.jaccard[name] = similarity.jaccard(sets, here, here + len(texts))
-            self.estimate[name] = (originals == digests(copies, settings)).mean(axis=1)
+            self.estimate[name] = (originals == signatures(copies, settings)).mean(axis=1)
 
 
 def long_names(names: pl.DataFrame, language: str) -> pl.Series:
@@ -611,7 +609,7 @@ def estimated_names(names: pl.DataFrame, limit: float) -> tuple[int, int]:
     for language in LANGUAGES:
         of = long_names(names, language)
         sets = similarity.shingles(of, TEXTS.shingle_chars)
-        minhash = digests(of.to_list(), TEXTS)
+        minhash = signatures(of.to_list(), TEXTS)
         for row in range(len(of)):
             near = row + 1 + np.flatnonzero((minhash[row] == minhash[row + 1 :]).mean(axis=1) >= limit)
             reached += len(near)

@@ -22,11 +22,10 @@ from dataset_pipeline.stages.similarity import (
     Floats,
     Integers,
     components,
-    jaccard,
+    jaccard_of_texts,
     load_thumbnails,
     near_pictures,
     pictures_of,
-    shingles,
     text_chars,
     text_key,
 )
@@ -359,7 +358,7 @@ class _Comparison:
             self._row = rows["row"].cast(pl.Int64).fill_null(-1).to_numpy()
             self._thumbnails = load_thumbnails(images, files["image_sha256"])
         if uses_text:
-            self._sets = shingles(table["text_key"].fill_null(""), settings.text.shingle_chars)
+            self._keys = table["text_key"].fill_null("")
             self._chars = table.select(text_chars(pl.col("text_key"))).to_series().fill_null(0).to_numpy()
 
     def __call__(self, left: Integers, right: Integers) -> tuple[Flags, list[str]]:
@@ -408,7 +407,7 @@ class _Comparison:
 
     def _near_texts(self, left: Integers, right: Integers) -> tuple[Flags, Floats]:
         settings = self._settings.text
-        score = jaccard(self._sets, left, right)
+        score = jaccard_of_texts(self._keys, left, right, settings.shingle_chars)
         is_long = np.minimum(self._chars[left], self._chars[right]) >= settings.min_chars
         return np.asarray((score >= settings.min_jaccard) & is_long & settings.near), score
 
