@@ -27,7 +27,6 @@ from dataset_pipeline.config import CleanImages, Duplicates, ImageDuplicates, Te
 from dataset_pipeline.stages import (
     duplicates,
     leak_search,
-    pair_search,
     picture_pairs,
     similarity,
     text_pairs,
@@ -229,7 +228,7 @@ class Collection:
                 sources.append(on_white(image.convert("RGBA")))
         for change, make in EVERY_CHANGE.items():
             self.copies[change] = Scans.of([make(source) for source in sources])
-        self.views = hashes_of_views(self.originals.thumbnails)
+        self.views = views_of(self.originals.thumbnails)
         self.left, self.right = self._alike()
 
     @property
@@ -253,11 +252,9 @@ class Collection:
         both = np.concatenate([self.originals.thumbnails[self.chosen], self.copies[change].thumbnails])
         return similarity.near_pictures(both, np.arange(count), np.arange(count, 2 * count), settings)[0]
 
-    def near_hash(self, change: str, distance: int) -> Flags:
-        """Which copies are compared when there are too many pictures to compare all."""
-        copies, chosen = self.copies[change], self.originals.phash[self.chosen]
-        of, originals = hashes_of_views(copies.thumbnails), self.views[self.chosen]
-        return near_views(chosen, originals, copies.phash, of, distance)
+    def is_candidate(self, change: str, least: float = picture_pairs.VIEW_SIMILARITY) -> Flags:
+        """Which copies look like a view of their original, or the other way round."""
+        return alike_views(self.views[self.chosen], views_of(self.copies[change].thumbnails), least)
 
     def plain(self, change: str, distance: int) -> Flags:
         """Which copies have a plain pHash that near."""
@@ -281,23 +278,24 @@ class Collection:
         return similarity.near_pictures(self.originals.thumbnails, self.left, self.right, settings)[0]
 
 
-def hashes_of_views(thumbnails: Pixels) -> pair_search.Hashes:
-    """What the pipeline looks for among many pictures."""
-    names = pl.Series([f"{row}" for row in range(len(thumbnails))])
-    images = pl.LazyFrame({"sha256": names, "thumbnail": [row.tobytes() for row in thumbnails]})
-    return picture_pairs._hashes_of_views(images, names, PICTURES)
+def views_of(thumbnails: Pixels) -> similarity.Values:
+    """What the pipeline compares among many pictures: as it is and as cropped copies would look."""
+    grey = similarity.luminance(thumbnails)
+    return np.stack(
+        [
+            picture_pairs._spectra(
+                grey, (picture_pairs._waves(top, bottom), picture_pairs._waves(left, right))
+            )
+            for left, top, right, bottom in picture_pairs.CROPS
+        ],
+        axis=1,
+    )
 
 
-def near_views(
-    one: pair_search.Hashes,
-    views: pair_search.Hashes,
-    other: pair_search.Hashes,
-    others: pair_search.Hashes,
-    distance: int,
-) -> Flags:
-    """Which pairs are within the distance: pHashes, or the hash of one as it is and of a view of the other."""
-    across = [one ^ other, *(views[:, :1] ^ others[:, 1:]).T, *(others[:, :1] ^ views[:, 1:]).T]
-    return np.asarray(np.min([np.bitwise_count(bits) for bits in across], axis=0) <= distance)
+def alike_views(one: similarity.Values, other: similarity.Values, least: float) -> Flags:
+    """Which pairs correlate by that: one as it is, and a view of the other."""
+    across = [np.einsum("ij,ikj->ik", a[:, 0], b).max(axis=1) for a, b in ((one, other), (other, one))]
+    return np.asarray(np.maximum(*across) >= least)
 
 
 def percent(share: float) -> str:
@@ -324,14 +322,11 @@ def methods(collection: Collection) -> pl.DataFrame:
         collection.near,
         int(false.sum()),
     )
-    phash, views = collection.originals.phash, collection.views
-    left, right = collection.left, collection.right
-    is_candidate = near_views(
-        phash[left], views[left], phash[right], views[right], PICTURES.max_hash_distance
-    )
+    left, right, views = collection.left, collection.right, collection.views
+    is_candidate = alike_views(views[left], views[right], picture_pairs.VIEW_SIMILARITY)
     add(
-        "this pipeline, more pictures (hashes of views)",
-        lambda change: collection.near(change) & collection.near_hash(change, PICTURES.max_hash_distance),
+        "this pipeline, more pictures (views in cells)",
+        lambda change: collection.near(change) & collection.is_candidate(change),
         int((false & is_candidate).sum()),
     )
     for distance in (0, 4, 8):
@@ -408,17 +403,21 @@ def explained_curve(collections: list[Collection]) -> pl.DataFrame:
     return table(rows, "share", *(f"{one.name}: {what}" for one in collections for what in columns))
 
 
-def hash_curve(collections: list[Collection]) -> pl.DataFrame:
-    """Candidates by the distance of pHashes."""
+def view_curve(collections: list[Collection]) -> pl.DataFrame:
+    """Near copies that are candidates, and what else is, by the correlation of views."""
     rows = []
-    for distance in (0, 2, 4, 6, 8):
-        row = [f"**{distance}**" if distance == PICTURES.max_hash_distance else f"{distance}"]
+    for least in (0.9, 0.93, 0.96, 0.98, 0.99):
+        row = [f"**{least:g}**" if least == picture_pairs.VIEW_SIMILARITY else f"{least:g}"]
         for one in collections:
-            row.append(percent(one.recall(lambda change, o=one, d=distance: o.near_hash(change, d))))
+            near = [one.near(change) for kind in CLAIMED for change in CHANGES[kind]]
+            found = [one.is_candidate(change, least) for kind in CLAIMED for change in CHANGES[kind]]
+            share = np.concatenate(found)[np.concatenate(near)].mean()
+            every = [one.views[:, 0] @ view.T for view in one.views.swapaxes(0, 1)]
+            alike = np.logical_or.reduce([view >= least for view in every])
+            row += [percent(share), f"{int(np.triu(alike | alike.T, 1).sum()):,}"]
         rows.append(tuple(row))
-    return table(
-        rows, "max_hash_distance", *(f"{one.name}: copies that are candidates" for one in collections)
-    )
+    columns = ("near copies that are candidates", "pairs of originals that are")
+    return table(rows, "correlation", *(f"{one.name}: {what}" for one in collections for what in columns))
 
 
 def closest_false_pairs(collection: Collection) -> str:
@@ -476,12 +475,10 @@ def searches(collection: Collection) -> pl.DataFrame:
     every = pairs()
     rows = [("duplicates: all pairs, by products of matrices", len(every))]
     with mock.patch.object(picture_pairs, "EXHAUSTIVE_PICTURES", 0):
-        rows.append(
-            (f"duplicates: hashes of views within {PICTURES.max_hash_distance} bits", len(pairs() & every))
-        )
+        rows.append(("duplicates: views in cells", len(pairs() & every)))
     rows.append(("leak audit: all pairs", len(audited() & every)))
     with mock.patch.object(leak_search, "EXHAUSTIVE_PICTURES", 0):
-        rows.append(("leak audit: random projections", len(audited() & every)))
+        rows.append(("leak audit: random projections of looks", len(audited() & every)))
     return table(
         [(name, f"{count:,}", percent(count / len(every))) for name, count in rows],
         "search",
@@ -750,10 +747,11 @@ def document(seen: list[Collection], unseen: list[Collection], limit: int) -> It
     )
     yield markdown(explained_curve(seen))
     yield (
-        "Beyond the size up to which all pairs are compared, hashes decide what is compared at all: pHash, and the same of "
-        "the picture as a cropped copy would look (`picture_pairs.CROPS`):"
+        "Beyond the size up to which all pairs are compared, what is compared at all are pictures of which one looks like a "
+        "view of the other (`picture_pairs.CROPS`): their lowest frequencies of luminance correlate so much "
+        "(`picture_pairs.VIEW_SIMILARITY`):"
     )
-    yield markdown(hash_curve(seen))
+    yield markdown(view_curve(seen))
     yield "## Searches against comparing all pairs: pictures"
     yield "The same originals and copies of some of them; *share* is of the near pairs that comparing all pairs finds."
     for one in unseen:

@@ -2,10 +2,11 @@
 
 Belongs here: finding pairs for the audit of a split (``leakage``), and copies to plant, which tell how much the
 searches miss. Does not belong here: what counts as nearly the same (``similarity``), and counting what crosses
-splits. Pictures are all compared with each other, or through random projections instead of pHash; texts through
+splits. Pictures are all compared with each other, or through random projections instead of cells and pHash; texts through
 prefix filtering, which is exact, instead of MinHash.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,7 +16,6 @@ import polars as pl
 from dataset_pipeline.config import ImageDuplicates, TextDuplicates
 from dataset_pipeline.stages.similarity import (
     LUMINANCE,
-    THUMBNAIL_BYTES,
     Flags,
     Floats,
     Integers,
@@ -24,6 +24,7 @@ from dataset_pipeline.stages.similarity import (
     compare_pictures,
     cropped,
     jaccard,
+    luminance,
     may_be_near,
     near_pictures,
     quick,
@@ -35,18 +36,35 @@ from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
 EXHAUSTIVE_PICTURES = 20_000
 """Up to so many distinct pictures, every one is compared with every other one."""
 
-PROJECTION_TABLES, PROJECTION_BITS = 32, 20
-"""Beyond: pictures that agree in all bits of one of 32 tables are compared. Two pictures that correlate by
-0.98 agree in one bit with 1 - arccos(0.98) / pi = 0.936, so all tables miss them with a chance of 5e-5; cropped copies
-correlate less and are missed more often, mirrored and turned ones always. What is missed is measured and reported."""
+PROJECTION_TABLES, PROJECTION_BITS = 12, 28
+"""Beyond: pictures that agree in all bits of one of 12 tables, one of them as a cropped, mirrored or turned copy would
+look, are compared. Two vectors at an angle of a agree in one bit with 1 - a / pi. What is missed is measured and
+reported."""
+
+LOOKS = (
+    (0, 0, 0, 0),
+    (0.03, 0.03, 0.03, 0.03),
+    (0.05, 0.05, 0.05, 0.05),
+    (0.04, 0, 0, 0),
+    (0, 0.04, 0, 0),
+    (0, 0, 0.04, 0),
+    (0, 0, 0, 0.04),
+)
+"""Shares that a cropped copy may lack at the left, top, right and bottom."""
+
+MAX_DIFFERING_BITS = 0.08
+"""Of the bits of all tables together: so many differ at the most between a picture and a look of another."""
 
 PROJECTION_WINDOW = 256
-"""In one table a picture is compared with at most so many others of its own key; more is counted."""
+"""In one table a picture is compared with at most so many others of one key; more is counted."""
 
 PLANTED_COPIES = 100
 NEAREST_PAIRS = 24
 
 _ROWS = 2048
+_LOOKUPS_AT_ONCE = 1 << 16
+_GRID = 8
+_INSET = 0.07  # of every edge, which a border may cover and a crop may take
 _PRODUCTS_AT_ONCE = 1 << 21
 _SHARED_IN_PREFIX = 8  # with 1, every pair of texts with a rare word in common would be measured
 
@@ -89,7 +107,8 @@ class PictureSearch:
         if self.is_exhaustive:
             return f"all pairs of {len(self.thumbnails):,} pictures (planted copies included) compared"
         return (
-            f"random projections, {PROJECTION_TABLES} tables of {PROJECTION_BITS} bits; "
+            f"random projections of pictures as they are and as copies would look, {PROJECTION_TABLES} tables of "
+            f"{PROJECTION_BITS} bits; "
             f"{self.uncompared:,} comparisons left out in crowded tables"
         )
 
@@ -112,7 +131,7 @@ class PictureSearch:
     def _hopeful(self, splits: Integers, count: int) -> Iterator[Edges]:
         """Of every block (or table), the crossing pairs that may be among the most similar ones of all."""
         if not self.is_exhaustive:
-            for left, right in self._projected():
+            for left, right in self._projected(looks=1):
                 inside = (left < count) & (right < count)
                 inside[inside] &= splits[left[inside]] != splits[right[inside]]
                 score = compare_pictures(self.thumbnails, left[inside], right[inside]).similarity
@@ -159,30 +178,100 @@ class PictureSearch:
                 )
                 yield start, other, rows @ columns.T
 
-    def _projected(self) -> Iterator[tuple[Integers, Integers]]:
-        """Pairs that agree in all bits of a table (Charikar 2002), each in the first such table."""
-        generator = np.random.default_rng(self.seed)
-        planes = generator.standard_normal((THUMBNAIL_BYTES, PROJECTION_TABLES * PROJECTION_BITS), np.float32)
-        weights = np.int64(1) << np.arange(PROJECTION_BITS, dtype=np.int64)
-        keys = np.zeros((PROJECTION_TABLES, len(self.thumbnails)), np.int32)
-        for start in range(0, len(self.thumbnails), _ROWS):
-            bits = standardised(self.thumbnails[start : start + _ROWS]) @ planes > 0
-            by_table = bits.reshape(-1, PROJECTION_TABLES, PROJECTION_BITS)
-            keys[:, start : start + _ROWS] = (by_table @ weights).T
+    def _projected(self, looks: int | None = None) -> Iterator[tuple[Integers, Integers]]:
+        """Pairs of which one, as it is, agrees with a look of the other in all bits of a table (Charikar 2002).
+
+        Each comes once, in the first table, look and direction in which it does. Of ``looks``, None are all. Pictures of
+        one luminance are left out.
+        """
+        keys, rows = self._keys()
+        keys = keys[:, :looks]
         self.uncompared = 0
-        for number, key in enumerate(keys):
-            order = np.argsort(key, kind="stable")
-            _, sizes = np.unique(key, return_counts=True)
-            missed = np.maximum(sizes - 1 - PROJECTION_WINDOW, 0)
-            self.uncompared += int((missed * (missed + 1) // 2).sum())
-            for distance in range(1, min(int(sizes.max()), PROJECTION_WINDOW + 1)):
-                a, b = order[:-distance], order[distance:]
-                same = key[a] == key[b]
-                left, right = np.minimum(a[same], b[same]), np.maximum(a[same], b[same])
-                for earlier in keys[:number]:
-                    is_new = earlier[left] != earlier[right]
-                    left, right = left[is_new], right[is_new]
-                yield left, right
+        for table, look in itertools.product(range(keys.shape[2]), range(keys.shape[1])):
+            order = np.argsort(keys[:, 0, table], kind="stable")
+            ordered, wanted = keys[order, 0, table], keys[:, look, table]
+            first = np.searchsorted(ordered, wanted)
+            if look == 0:  # with those before it
+                counts = np.empty_like(order)
+                counts[order] = np.arange(len(order))
+                counts -= first
+            else:
+                counts = np.searchsorted(ordered, wanted, side="right") - first
+            self.uncompared += int(np.maximum(counts - PROJECTION_WINDOW, 0).sum())
+            counts = np.minimum(counts, PROJECTION_WINDOW)
+            ends = np.cumsum(counts)
+            for start in range(0, int(ends[-1]) if len(ends) else 0, _LOOKUPS_AT_ONCE):
+                number = np.arange(start, min(start + _LOOKUPS_AT_ONCE, ends[-1]))
+                one = np.searchsorted(ends, number, side="right")
+                other = order[first[one] + number - ends[one] + counts[one]]
+                one, other = one[one != other], other[one != other]
+                is_near = _differing(keys[one, look] ^ keys[other, 0]) <= MAX_DIFFERING_BITS
+                one, other = one[is_near], other[is_near]
+                left, right = np.minimum(one, other), np.maximum(one, other)
+                here = (table * keys.shape[1] + look) * 2 + ((one > other) & (look > 0))
+                is_new = _first_agreement(keys[left], keys[right]) == here
+                yield rows[left[is_new]], rows[right[is_new]]
+
+    def _keys(self) -> tuple[npt.NDArray[np.uint32], Integers]:
+        """Bits of every table of every look, shape (pictures, looks, tables), and which pictures these are.
+
+        The bits are of smooth luminance on a grid, less what pictures have in common, without the edges.
+        """
+        looks = LOOKS if "crop" in self.settings.changes else LOOKS[:1]
+        grids = [(_grid(top, bottom), _grid(left, right)) for left, top, right, bottom in looks]
+        generator = np.random.default_rng(self.seed)
+        planes = generator.standard_normal((_GRID**2, PROJECTION_TABLES * PROJECTION_BITS), np.float32)
+        weights = np.uint32(1) << np.arange(PROJECTION_BITS, dtype=np.uint32)
+        spread = np.linspace(0, len(self.thumbnails) - 1, _ROWS).astype(np.int64)
+        common = _on_grid(luminance(self.thumbnails[spread]), grids[0]).mean(axis=0)
+        keys, rows = [], []
+        for start in range(0, len(self.thumbnails), _ROWS):
+            vectors = []
+            for number, lying in enumerate(turned(self.thumbnails[start : start + _ROWS], self.settings)):
+                grey = luminance(lying)
+                vectors += [_on_grid(grey, grid) for grid in (grids if number == 0 else grids[:1])]
+            is_flat = ~vectors[0].any(axis=1)
+            values = np.stack(vectors, axis=1)[~is_flat] - common
+            bits = (values @ planes > 0).reshape(*values.shape[:2], PROJECTION_TABLES, PROJECTION_BITS)
+            keys.append((bits * weights).sum(axis=3, dtype=np.uint32))
+            rows.append(start + np.flatnonzero(~is_flat))
+        return np.concatenate(keys), np.concatenate(rows)
+
+
+def _grid(start: float, end: float) -> npt.NDArray[np.float32]:
+    """Matrix from a row of pixels to smooth samples of it without these shares, nor _INSET of the rest, at its ends."""
+    rest = 1 - start - end
+    start, end = start + _INSET * rest, end + _INSET * rest
+    place = (start + (np.arange(_GRID) + 0.5) / _GRID * (1 - start - end)) * THUMBNAIL_SIDE_PX - 0.5
+    width = THUMBNAIL_SIDE_PX / _GRID
+    hats = np.maximum(1 - np.abs(place[:, None] - np.arange(THUMBNAIL_SIDE_PX)) / width, 0)
+    return np.asarray(hats / hats.sum(axis=1, keepdims=True), np.float32)
+
+
+def _on_grid(
+    grey: npt.NDArray[np.float32], grid: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Luminance on a grid less its mean, of length 1; of one luminance: zeros. Shape (pictures, samples)."""
+    down, across = grid
+    values = (down @ grey @ across.T).reshape(len(grey), _GRID**2)
+    values -= values.mean(axis=1, keepdims=True)
+    length = np.sqrt(np.einsum("ij,ij->i", values, values))
+    return np.asarray(values / np.where(length > 1, length, np.inf)[:, None], np.float32)
+
+
+def _differing(bits: npt.NDArray[np.uint32]) -> Floats:
+    """Share of bits that are set, over the tables (last axis)."""
+    return np.asarray(
+        np.bitwise_count(bits).sum(axis=-1, dtype=np.int64) / (bits.shape[-1] * PROJECTION_BITS)
+    )
+
+
+def _first_agreement(left: npt.NDArray[np.uint32], right: npt.NDArray[np.uint32]) -> Integers:
+    """Of pairs of keys, shape (pairs, looks, tables): the first table, look and direction in which they agree."""
+    across = np.stack([left ^ right[:, :1], right ^ left[:, :1]], axis=2)
+    agree = (across == 0) & (_differing(across) <= MAX_DIFFERING_BITS)[..., None]
+    looks, tables = left.shape[1:]
+    return np.asarray(agree.transpose(0, 3, 1, 2).reshape(len(agree), tables * looks * 2).argmax(axis=1))
 
 
 def planted_pictures(

@@ -140,14 +140,3 @@ def pairs_with_equal_keys(
             right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
             yield order[left], order[right]
         position += step
-
-
-def parts_of(counts: Integers) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of rows whose numbers of candidates, ``counts``, add up to a bounded number."""
-    total = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        done = total[start - 1] if start else 0
-        stop = max(int(np.searchsorted(total, done + _CANDIDATES_AT_ONCE, side="right")), start + 1)
-        yield start, stop
-        start = stop

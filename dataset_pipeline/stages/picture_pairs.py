@@ -1,16 +1,16 @@
 """Find pictures that are nearly the same.
 
 Belongs here: the search for pairs. Does not belong here: what counts as nearly the same (``similarity``), and
-what is done about it (``duplicates``). Candidates are by 64-bit pHash within ``max_hash_distance`` (exact, by the
-pigeonhole principle: of d + 1 bands of bits one must be equal) and by hashes of what changed copies would look like, or
-all pairs of up to EXHAUSTIVE_PICTURES; they are verified on thumbnails.
+what is done about it (``duplicates``). Candidates are all pairs of up to EXHAUSTIVE_PICTURES; beyond, those of a 64-bit
+pHash within ``max_hash_distance``, and those of which one looks like what a changed copy of the other would. They are
+verified on thumbnails. Time and memory stay bounded whatever the pictures are: a picture is a candidate with
+NEIGHBOURS others at the most, and with so many more of nearly equal pHash.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from dataset_pipeline.config import ImageDuplicates
@@ -19,7 +19,6 @@ from dataset_pipeline.stages.pair_search import (
     Pair,
     PairList,
     pairs_with_equal_keys,
-    parts_of,
     verify,
 )
 from dataset_pipeline.stages.similarity import (
@@ -27,6 +26,7 @@ from dataset_pipeline.stages.similarity import (
     Floats,
     Integers,
     Pixels,
+    Values,
     load_thumbnails,
     luminance,
     may_be_near,
@@ -40,7 +40,7 @@ from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
 
 EXHAUSTIVE_PICTURES = 20_000
 """Up to so many distinct pictures, every one is compared with every other one (about a minute at the most);
-beyond, those whose hashes are near."""
+beyond, those whose hashes or views are near."""
 
 CROPS = (
     (0, 0, 0, 0),
@@ -53,41 +53,63 @@ CROPS = (
 )
 """Beyond, cropped copies are looked for as if these shares were missing at the left, top, right and bottom."""
 
+VIEW_SIMILARITY = 0.96
+"""Correlation, in the lowest frequencies of luminance, of a picture and a view of another that may be its copy."""
+
+NEIGHBOURS = 32
+"""So many other pictures, the most similar ones, are looked at for each."""
+
 _GEMM_ROWS = 2048
-_LARGE_CLASS = 256
+_PAIRS_AT_ONCE = 1 << 17
+_LARGE_CLASS = 64  # pictures of equal hash bits; more are mostly blank ones
+_EDGE = 0.06  # what a border may cover, and what a crop may take, is left out of every view
+_WAVES = 8
+_CELLS_PER_ROOT = 4
+_PROBED_CELLS = 2
+_CROWD = 8  # times the mean size of a cell
+_LLOYD_STEPS, _SAMPLE_PER_CELL = 4, 32
 
 
 def near_picture_pairs(
     pictures: pl.DataFrame, images: pl.LazyFrame, settings: ImageDuplicates
 ) -> tuple[Integers, Integers, Floats]:
     """Nearly identical pictures as positions in ``pictures`` (item_id, sha256, phash), and scores."""
-    hashes = pictures["phash"].to_numpy()
-    found = PairList(pictures.height)
     if pictures.height <= EXHAUSTIVE_PICTURES:
+        found = PairList(pictures.height)
         thumbnails = load_thumbnails(images, pictures["sha256"])
         every = np.arange(pictures.height)
         verify(found, _products(thumbnails, every, None, settings), _measure(thumbnails, settings))
         return found.pairs()
-    # Two passes, so that only thumbnails that some candidate needs are in memory.
-    views = _hashes_of_views(images, pictures["sha256"], settings)
-    is_involved = np.zeros(pictures.height, bool)
-    for left, right in itertools.chain(
-        _near_hashes(hashes, settings.max_hash_distance), _near_views(views, settings.max_hash_distance)
-    ):
-        is_involved[left] = is_involved[right] = True
-    involved = np.flatnonzero(is_involved)
-    thumbnails = load_thumbnails(images, pictures["sha256"].gather(involved))
-    candidates = itertools.chain(
-        _near_hash_pictures(hashes[involved], thumbnails, settings),
-        _near_views(views[involved], settings.max_hash_distance),
+    # Candidates first, so that only thumbnails that one of them needs are in memory.
+    keys = _pair_keys(
+        itertools.chain(
+            _near_hashes(pictures["phash"].to_numpy(), settings.max_hash_distance, _LARGE_CLASS),
+            _near_views(images, pictures["sha256"], settings),
+        ),
+        pictures.height,
     )
+    left, right = np.divmod(keys, pictures.height)
+    involved = np.unique(np.concatenate([left, right]))
+    thumbnails = load_thumbnails(images, pictures["sha256"].gather(involved))
     inner = PairList(len(involved))
+    candidates = (
+        (np.searchsorted(involved, left[start:stop]), np.searchsorted(involved, right[start:stop]))
+        for start, stop in slices(len(left), _PAIRS_AT_ONCE)
+    )
     verify(inner, candidates, _measure(thumbnails, settings))
     left, right, score = inner.pairs()
-    # A pair may come up in several views.
-    left, right = np.minimum(left, right), np.maximum(left, right)
-    _, once = np.unique(left * len(involved) + right, return_index=True)
-    return involved[left[once]], involved[right[once]], score[once]
+    return involved[left], involved[right], score
+
+
+def _pair_keys(pairs: Iterable[Pair], count: int) -> Integers:
+    """Distinct pairs as ``smaller * count + larger``, sorted."""
+    found, new, room = np.zeros(0, np.int64), [], 0
+    for left, right in pairs:
+        new.append(np.minimum(left, right) * count + np.maximum(left, right))
+        room += len(left)
+        if room > max(len(found), _PAIRS_AT_ONCE):  # merged now and then: a pair comes up in many views
+            found, new, room = np.unique(np.concatenate([found, *new])), [], 0
+    return np.unique(np.concatenate([found, *new]))
 
 
 def _measure(
@@ -96,119 +118,170 @@ def _measure(
     return lambda left, right: near_pictures(thumbnails, left, right, settings)
 
 
-def _hashes_of_views(images: pl.LazyFrame, sha256: pl.Series, settings: ImageDuplicates) -> Hashes:
-    """64-bit hashes of every picture as a changed copy would look, shape (pictures, views); as it is comes first.
+def _near_hashes(hashes: Hashes, distance: int, largest: int | None = None) -> Iterator[Pair]:
+    """All pairs of 64-bit hashes that differ in at most ``distance`` bits, each once.
 
-    Signs of the 8 x 8 lowest frequencies of luminance about their median, as in pHash, of the thumbnail: cropped by
-    each of CROPS; and in every position of ``settings.changes``.
+    Exact, by the pigeonhole principle: of distance + 2 bands of bits two must be equal. With ``largest``, sets of more
+    than that many hashes that are equal in two bands are left out, which bounds the time.
+    """
+    edges = np.linspace(0, 64, distance + 3).astype(int)
+    bands = [np.uint64(((1 << int(high - low)) - 1) << int(low)) for low, high in itertools.pairwise(edges)]
+    masks = [one | other for one, other in itertools.combinations(bands, 2)]
+    for number, mask in enumerate(masks):
+        keys = hashes & mask
+        rows = np.arange(len(keys))
+        if largest is not None:
+            _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+            rows = np.flatnonzero(sizes[group] <= largest)
+        for one, other in pairs_with_equal_keys(keys[rows]):
+            left, right = rows[one], rows[other]
+            bits = hashes[left] ^ hashes[right]
+            is_new = np.bitwise_count(bits) <= distance
+            for earlier in masks[:number] if largest is None else ():
+                is_new &= (bits & earlier) != 0
+            yield left[is_new], right[is_new]
+
+
+def _near_views(images: pl.LazyFrame, sha256: pl.Series, settings: ImageDuplicates) -> Iterator[Pair]:
+    """Pairs of which one looks like a view of the other: the other as it is, cropped, mirrored or turned.
+
+    At most NEIGHBOURS others a picture, those whose views correlate most with it, VIEW_SIMILARITY or more. A pair
+    may come up twice. What is compared are the lowest frequencies of luminance, as in pHash, but their values and
+    not their signs; without the edges, so that a border covers nothing of it. Pictures of one luminance are left out.
     """
     crops = CROPS if "crop" in settings.changes else CROPS[:1]
-    waves = [(_waves(top, bottom), _waves(left, right)) for left, top, right, bottom in crops]
-    parts: list[Hashes] = []
-    order: list[Integers] = []
+    plain, *_ = waves = [(_waves(top, bottom), _waves(left, right)) for left, top, right, bottom in crops]
+    vectors = np.zeros((len(sha256), _WAVES**2), np.float32)
     for at, thumbnails in thumbnail_batches(images, sha256):
-        columns = []
+        vectors[at] = _spectra(luminance(thumbnails), plain)
+    cells = _Cells(vectors)
+    del vectors
+    for at, thumbnails in thumbnail_batches(images, sha256):
+        parts = []
         for number, lying in enumerate(turned(thumbnails, settings)):
             grey = luminance(lying)
-            for down, across in waves if number == 0 else waves[:1]:
-                low = (down @ grey @ across.T).reshape(len(grey), 64)
-                bits = low > np.median(low, axis=1, keepdims=True)
-                columns.append(np.packbits(bits, axis=1).view(np.uint64)[:, 0])
-        parts.append(np.stack(columns, axis=1))
-        order.append(at)
-    return np.concatenate(parts)[np.argsort(np.concatenate(order))]
+            parts += [
+                cells.near(_spectra(grey, view), VIEW_SIMILARITY)
+                for view in (waves if number == 0 else waves[:1])
+            ]
+        row, other, similarity = (np.concatenate([part[k] for part in parts]) for k in range(3))
+        row = at[row]
+        is_other = row != other
+        yield _best(row[is_other], other[is_other], similarity[is_other])
 
 
-def _waves(start: float, end: float) -> npt.NDArray[np.float32]:
-    """Matrix from a row of pixels to the 8 lowest cosines of it without these shares of its length at its ends."""
-    side = THUMBNAIL_SIDE_PX
+def _best(row: Integers, other: Integers, similarity: Values) -> Pair:
+    """Of every row the NEIGHBOURS others of the highest similarity, each once."""
+    order = np.lexsort((-similarity, other, row))
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (np.diff(row[order]) != 0) | (np.diff(other[order]) != 0)
+    order = order[is_first]
+    order = order[np.lexsort((other[order], -similarity[order], row[order]))]
+    starts = np.flatnonzero(np.diff(row[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    order = order[place < NEIGHBOURS]
+    return row[order], other[order]
+
+
+def _waves(start: float, end: float) -> Values:
+    """Matrix from a row of pixels to the lowest cosines of it without these shares, nor _EDGE of the rest, at its ends."""
+    side, rest = THUMBNAIL_SIDE_PX, 1 - start - end
+    start, end = start + _EDGE * rest, end + _EDGE * rest
     at = (np.arange(side) + 0.5) / side
     place = np.clip((start + at * (1 - start - end)) * side - 0.5, 0, side - 1)
     between = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(side)))
-    cosines = np.cos(np.pi * np.arange(8)[:, None] * at)
+    cosines = np.cos(np.pi * np.arange(_WAVES)[:, None] * at)
     cosines[0] *= np.sqrt(0.5)
     return np.asarray(cosines @ between, np.float32)
 
 
-def _near_views(views: Hashes, distance: int) -> Iterator[Pair]:
-    """Pairs of which one as it is (column 0) is within ``distance`` bits of a view (another column) of the other.
+def _spectra(grey: Values, waves: tuple[Values, Values]) -> Values:
+    """Lowest frequencies of luminance but its mean, of length 1; of one luminance: zeros. Shape (pictures, waves)."""
+    down, across = waves
+    low = (down @ grey @ across.T).reshape(len(grey), _WAVES**2)
+    low[:, 0] = 0
+    length = np.sqrt(np.einsum("ij,ij->i", low, low))
+    return np.asarray(low / np.where(length > 1, length, np.inf)[:, None], np.float32)
 
-    Exact, by the pigeonhole principle: of distance + 2 bands of bits two must be equal. Hashes that more than
-    _LARGE_CLASS pictures share, mostly of blank ones, are left out: such pictures are compared as they are.
+
+class _Cells:
+    """Vectors of length 1 by the nearest of some centres: an inverted file (Sivic and Zisserman 2003).
+
+    The centres follow the vectors (spherical k-means; Dhillon and Modha 2001), so that no cell is much larger than
+    others. One that is all the same lists only its first vectors, which bounds the time whatever the vectors are.
     """
-    if views.shape[1] < 2:
-        return
-    count, others = len(views), views.shape[1] - 1
-    plain, changed = views[:, 0], views[:, 1:].ravel()
-    edges = np.linspace(0, 64, distance + 3).astype(int)
-    rows, columns = (np.flatnonzero(_is_rare(values)) for values in (plain, changed))
-    for bands in itertools.combinations(itertools.pairwise(edges), 2):
-        mask = np.uint64(sum(((1 << int(high - low)) - 1) << int(low) for low, high in bands))
-        keys, order = plain[rows] & mask, np.argsort(changed[columns] & mask, kind="stable")
-        ordered = (changed[columns] & mask)[order]
-        first = np.searchsorted(ordered, keys)
-        counts = np.searchsorted(ordered, keys, side="right") - first
-        for start, stop in parts_of(counts):
-            part = counts[start:stop]
-            left = np.repeat(np.arange(start, stop), part)
-            within = np.arange(len(left)) - np.repeat(np.cumsum(part) - part, part)
-            left, right = rows[left], columns[order[first[left] + within]]
-            is_near_hash = np.bitwise_count(plain[left] ^ changed[right]) <= distance
-            left, right = left[is_near_hash], right[is_near_hash] // others
-            pairs = np.unique(np.minimum(left, right) * count + np.maximum(left, right))
-            left, right = np.divmod(pairs, count)
-            yield left[left < right], right[left < right]
 
+    def __init__(self, vectors: Values) -> None:
+        """Vectors of length 0 are left out."""
+        rows = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) > 0)
+        count = max(1, round(_CELLS_PER_ROOT * np.sqrt(len(rows))))
+        self._centres = self._fitted(vectors, rows, min(count, len(rows)))
+        homes = self._nearest(vectors[rows], 1)[:, 0]
+        order = np.argsort(homes, kind="stable")
+        rows, homes = rows[order], homes[order]
+        place = np.arange(len(rows)) - np.searchsorted(homes, homes)
+        is_listed = place < max(NEIGHBOURS, _CROWD * len(rows) // count)
+        self._rows, homes = rows[is_listed], homes[is_listed]
+        self._vectors = vectors[self._rows]
+        self._offsets = np.searchsorted(homes, np.arange(len(self._centres) + 1))
 
-def _is_rare(values: Hashes) -> Flags:
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray(sizes[group] <= _LARGE_CLASS)
+    def near(self, queries: Values, least: float) -> tuple[Integers, Integers, Values]:
+        """Query, row of a vector and similarity, ``least`` or more, of those in the cells nearest to each query.
 
+        Where many are, a query has its NEIGHBOURS + 1 most similar of each cell: one of them may be itself.
+        """
+        cells = self._nearest(queries, _PROBED_CELLS)
+        asking = np.repeat(np.arange(len(queries)), cells.shape[1])
+        order = np.argsort(cells.ravel(), kind="stable")
+        asking, cells = asking[order], cells.ravel()[order]
+        starts = np.flatnonzero(np.diff(cells, prepend=-1))
+        none = np.zeros(0, np.int64)
+        found = [(none, none, np.zeros(0, np.float32))]
+        for start, stop in zip(starts, [*starts[1:], len(cells)], strict=True):
+            first, last = self._offsets[cells[start]], self._offsets[cells[start] + 1]
+            for begin in range(start, stop, _GEMM_ROWS):
+                ask = asking[begin : min(begin + _GEMM_ROWS, stop)]
+                products = queries[ask] @ self._vectors[first:last].T
+                is_near = products >= least
+                if np.count_nonzero(is_near) > (NEIGHBOURS + 1) * len(ask):
+                    best = np.argpartition(products, -NEIGHBOURS - 1, axis=1)[:, -NEIGHBOURS - 1 :]
+                    is_best = np.zeros_like(is_near)
+                    np.put_along_axis(is_best, best, True, axis=1)
+                    is_near &= is_best
+                i, j = np.nonzero(is_near)
+                found.append((ask[i], self._rows[first + j], products[i, j]))
+        query, row, similarity = (np.concatenate([part[k] for part in found]) for k in range(3))
+        return query, row, similarity
 
-def _near_hash_pictures(hashes: Hashes, thumbnails: Pixels, settings: ImageDuplicates) -> Iterator[Pair]:
-    """Candidates: pictures of equal pHash, then of pHashes that differ in a few bits."""
-    values, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
-    members = np.argsort(group, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    for large in np.flatnonzero(sizes > _LARGE_CLASS):
-        # Many pictures of one pHash: mostly blank ones. A matrix product rules pairs out 100 times faster.
-        rows = members[offsets[large] : offsets[large + 1]]
-        yield from _products(thumbnails, rows, None, settings)
-    small = np.flatnonzero(sizes[group] <= _LARGE_CLASS)
-    for left, right in pairs_with_equal_keys(hashes[small]):
-        yield small[left], small[right]
-    for a, b in _near_hashes(values, settings.max_hash_distance):
-        is_large = sizes[a] * sizes[b] > _LARGE_CLASS**2
-        for i, j in zip(a[is_large], b[is_large], strict=True):
-            rows, others = (members[offsets[of] : offsets[of + 1]] for of in (i, j))
-            yield from _products(thumbnails, rows, others, settings)
-        a, b = a[~is_large], b[~is_large]  # noqa: PLW2901
-        counts = sizes[a] * sizes[b]
-        for start, stop in parts_of(counts):
-            part = counts[start:stop]
-            pair = np.repeat(np.arange(start, stop), part)
-            within = np.arange(len(pair)) - np.repeat(np.cumsum(part) - part, part)
-            yield (
-                members[offsets[a[pair]] + within // sizes[b[pair]]],
-                members[offsets[b[pair]] + within % sizes[b[pair]]],
-            )
+    def _nearest(self, queries: Values, count: int) -> Integers:
+        """The nearest centres of every query that has a length, shape (queries, count); fewer if there are fewer."""
+        count = min(count, len(self._centres))
+        nearest = np.zeros((len(queries), count), np.int64)
+        for start, stop in slices(len(queries), _GEMM_ROWS):
+            products = queries[start:stop] @ self._centres.T
+            for number in range(count):
+                best = products.argmax(axis=1)
+                nearest[start:stop, number] = best
+                products[np.arange(len(best)), best] = -np.inf
+        return nearest
 
-
-def _near_hashes(hashes: Hashes, distance: int) -> Iterator[Pair]:
-    """All pairs of 64-bit hashes that differ in at most ``distance`` bits, each once."""
-    edges = np.linspace(0, 64, distance + 2).astype(int)
-    bands = [
-        (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        for low, high in itertools.pairwise(edges)
-    ]
-    for number, band in enumerate(bands):
-        for left, right in pairs_with_equal_keys(band):
-            is_near_hash = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
-            left, right = left[is_near_hash], right[is_near_hash]  # noqa: PLW2901
-            for earlier in bands[:number]:
-                is_new = earlier[left] != earlier[right]
-                left, right = left[is_new], right[is_new]  # noqa: PLW2901
-            yield left, right
+    def _fitted(self, vectors: Values, rows: Integers, count: int) -> Values:
+        """Centres of the vectors at ``rows``, by Lloyd's steps on a sample spread evenly over them."""
+        if count == 0:
+            return np.zeros((1, vectors.shape[1]), np.float32)
+        size = min(len(rows), count * _SAMPLE_PER_CELL)
+        sample = vectors[rows[np.arange(size) * len(rows) // size]]
+        centres = sample[np.arange(count) * size // count]
+        for _ in range(_LLOYD_STEPS):
+            self._centres = centres
+            homes = self._nearest(sample, 1)[:, 0]
+            order = np.argsort(homes, kind="stable")
+            present, starts = np.unique(homes[order], return_index=True)
+            sums = np.add.reduceat(sample[order], starts, axis=0)
+            length = np.sqrt(np.einsum("ij,ij->i", sums, sums))[:, None]
+            centres = centres.copy()
+            centres[present] = np.where(length > 0, sums / np.maximum(length, 1e-6), centres[present])
+        return centres
 
 
 def _products(

@@ -127,7 +127,10 @@ def standardised(thumbnails: Pixels) -> Values:
 
 def luminance(thumbnails: Pixels) -> Values:
     """Softened luminance of thumbnails, shape (pictures, side, side)."""
-    return np.asarray(_softened((_square(thumbnails) @ LUMINANCE)[..., None])[..., 0])
+    grey = np.empty((len(thumbnails), THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), np.float32)
+    for start, stop in slices(len(grey), _PAIRS_AT_ONCE):
+        grey[start:stop] = _softened((_square(thumbnails[start:stop]) @ LUMINANCE)[..., None])[..., 0]
+    return grey
 
 
 def cropped(thumbnails: Pixels, left: float, top: float, right: float, bottom: float) -> Values:

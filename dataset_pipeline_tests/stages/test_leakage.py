@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.config import DatasetConfig, ImageDuplicates
 from dataset_pipeline.errors import GateError
 from dataset_pipeline.stages import duplicates, leak_search, leakage, similarity
 from dataset_pipeline.stages.leakage import Leakage, audit_leakage
@@ -367,7 +367,24 @@ def test_projections_find_what_comparing_all_pairs_finds(monkeypatch: pytest.Mon
     exhaustive = search(thumbnails)
     assert exhaustive == {(3 * n, 240 + n) for n in range(80)}
     monkeypatch.setattr(leak_search, "EXHAUSTIVE_PICTURES", 10)
+    monkeypatch.setattr(leak_search, "_LOOKUPS_AT_ONCE", 50)
     assert search(thumbnails) == exhaustive
+
+
+def test_projections_find_changed_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leak_search, "EXHAUSTIVE_PICTURES", 10)
+    chosen = ImageDuplicates(changes=("colour", "crop", "mirror", "turn"))
+    thumbnails = photo_like(240)
+    origins, copies, names = leak_search.planted_pictures(thumbnails[:240], chosen, 0)
+    found = leak_search.PictureSearch(np.concatenate([thumbnails, copies]), chosen, 0).near(every)
+    pairs = {pair for left, right, _ in found for pair in zip(left.tolist(), right.tolist(), strict=True)}
+    missed = [
+        name
+        for number, (origin, name) in enumerate(zip(origins.tolist(), names, strict=True))
+        if (origin, len(thumbnails) + number) not in pairs
+    ]
+    assert {"mirrored", "turned", "5 % cropped at the left"} <= set(names)
+    assert len(missed) <= 0.01 * len(names), missed
 
 
 def test_nearest_pairs_are_the_most_similar_ones_across_splits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,10 +410,12 @@ def test_a_crowd_of_alike_pictures_costs_a_bounded_number_of_comparisons(
     monkeypatch.setattr(leak_search, "EXHAUSTIVE_PICTURES", 10)
     monkeypatch.setattr(leak_search, "PROJECTION_WINDOW", 5)
     thumbnails = np.repeat(smooth(1, 1), 100, axis=0)
-    one = leak_search.PictureSearch(thumbnails, config().duplicates.image, 0)
-    compared = sum(len(left) for left, _, _ in one.near(every))
-    assert compared == sum(100 - distance for distance in range(1, 6))
-    left_out = 99 * 100 // 2 - compared
+    one = leak_search.PictureSearch(thumbnails, ImageDuplicates(changes=()), 0)
+    edges = [(left, right) for left, right, _ in one.near(every)]
+    left, right = (np.concatenate([part[side] for part in edges]) for side in (0, 1))
+    assert len(left) == sum(min(before, 5) for before in range(100))
+    assert not similarity.components(100, left, right).any()  # one set all the same
+    left_out = 99 * 100 // 2 - len(left)
     assert one.uncompared == leak_search.PROJECTION_TABLES * left_out
     assert f"{leak_search.PROJECTION_TABLES * left_out:,} comparisons left out" in one.method
 
