@@ -187,6 +187,51 @@ def verify(release: Path) -> int:
 
 
 @cli.command()
+@click.argument("release", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for a new sheet and its pictures.")
+@click.option("--read", "sheet", type=click.Path(path_type=Path), help="A sheet that has been filled in.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.03,
+    show_default=True,
+    help="How precisely the share of wrong labels is to be known; smaller needs a larger sample.",
+)
+@click.option(
+    "--expected",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="About what share of wrong labels is expected.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another sample."
+)
+@click.option("--force", is_flag=True, help="Replace an existing sheet.")
+def audit(
+    release: Path,
+    output: Path | None,
+    sheet: Path | None,
+    margin: float,
+    expected: float,
+    seed: int,
+    force: bool,
+) -> None:
+    """Draw a sample of a release's labels for people to judge, or estimate from their verdicts."""
+    from dataset_pipeline.commands import audit as command
+
+    if (output is None) == (sheet is None):
+        raise click.UsageError("give either --output FOLDER, for a new sheet, or --read SHEET")
+    if output is not None:
+        lines = command.write_sheet(release, output, margin, expected, seed, force).lines()
+    else:
+        assert sheet is not None
+        lines = command.estimate_lines(command.read_sheet(release, sheet))
+    for line in lines:
+        click.echo(line)
+
+
+@cli.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 def diff(old: Path, new: Path) -> None:

@@ -69,6 +69,9 @@ class Columns(Settings):
     licence: str | None = Field(None, description="SPDX id: a column or a constant; absent: the source's")
     author: str | None = None
     split: str | None = Field(None, description="an existing split")
+    annotations: dict[ColumnName, str] = Field(
+        default_factory=dict, description="annotator -> column with the label that this annotator gave"
+    )
 
     @field_validator("texts")
     @classmethod
@@ -311,6 +314,28 @@ class Statistics(Settings):
     example_images: int = Field(48, ge=0, le=400, description="pictures shown in the report")
 
 
+class LabelQuality(Settings):
+    """The search for wrong labels, and what a human audit found."""
+
+    errors: bool = Field(True, description="whether labels that are probably wrong are searched for")
+    features: str = Field(
+        "auto",
+        description="what the search looks at: 'classical' (no model), or the name of one of baselines.models; "
+        "auto: the first of these that was not trained on the labels, else classical",
+    )
+    folds: int = Field(5, ge=2, le=20)
+    max_training_items: int = Field(
+        20_000, ge=100, description="distinct items that each fold's model learns from; more are sampled"
+    )
+    audit: str | None = Field(None, description="a filled-in sheet of 'dataset-pipeline audit', csv")
+    min_agreement: float | None = Field(
+        None, le=1, description="Krippendorff's alpha of the annotators; less stops the build"
+    )
+    max_error_share: float | None = Field(
+        None, ge=0, le=1, description="share of wrong labels by the audit; more stops the build"
+    )
+
+
 class TrainClip(Settings):
     """A small CLIP trained from scratch on the training split."""
 
@@ -439,6 +464,7 @@ class DatasetConfig(Settings):
     split: Split = Split()
     statistics: Statistics = Statistics()
     baselines: Baselines = Baselines()
+    label_quality: LabelQuality = LabelQuality()
     release: Release = Release()
     publish: dict[Name, Destination] = Field(default_factory=dict)
     documentation: Documentation = Documentation()
@@ -450,6 +476,19 @@ class DatasetConfig(Settings):
         if twice := sorted({i for i in ids if ids.count(i) > 1}):
             raise ValueError(f"source ids must be unique, found twice: {twice}")
         return sources
+
+    @model_validator(mode="after")
+    def _features_of_a_known_model(self) -> "DatasetConfig":
+        known = [
+            "auto",
+            "classical",
+            *(model.name for model in self.baselines.models if self.baselines.enabled),
+        ]
+        if self.label_quality.features not in known:
+            raise ValueError(
+                f"label_quality.features: expected {', '.join(known)}, found {self.label_quality.features!r}"
+            )
+        return self
 
     @property
     def text_names(self) -> tuple[str, ...]:

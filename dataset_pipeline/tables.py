@@ -124,6 +124,20 @@ PAIRS: Final[Schema] = {
 }
 """Verified duplicate pairs. Exact kinds are stars: every member paired with the group's first id."""
 
+ANNOTATIONS: Final[Schema] = {"item_id": pl.String(), "annotator": pl.String(), "label": pl.String()}
+"""One row per label that one of several annotators gave."""
+
+LABEL_CANDIDATES: Final[Schema] = {
+    "item_id": pl.String(),
+    "split": pl.String(),
+    "label": pl.String(),
+    "suggested": pl.String(),
+    "own_probability": pl.Float64(),
+    "suggested_probability": pl.Float64(),
+    "leak_group": pl.String(),
+}
+"""Items whose label is probably wrong, the most suspicious first."""
+
 COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "item_id": "unique id of the item",
     "split": "the split that the item belongs to",
@@ -168,6 +182,10 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "kept_item_id": "the item that this one duplicates",
     "other_item_id": "id of the other item; the larger of the two",
     "kind": "what the two items share",
+    "annotator": "who gave the label, as the config names them",
+    "suggested": "the label that a model without the item's leak group would give",
+    "own_probability": "that model's probability of the item's own label; the lower, the more suspicious",
+    "suggested_probability": "its probability of the suggested label",
     "score": "1 for exact kinds, else the similarity that verified the pair",
 }
 """What each column that crosses a stage, or is released, means."""

@@ -3,8 +3,10 @@
 import pytest
 
 from dataset_pipeline.tables import (
+    ANNOTATIONS,
     COLUMN_MEANINGS,
     IMAGES,
+    LABEL_CANDIDATES,
     PAIRS,
     RAW_ITEMS,
     RELEASED_ITEMS,
@@ -13,14 +15,16 @@ from dataset_pipeline.tables import (
     SPLIT_ITEMS,
 )
 
+TABLES = [RAW_ITEMS, IMAGES, SPLIT_ITEMS, REMOVED, PAIRS, RELEASED_ITEMS, ANNOTATIONS, LABEL_CANDIDATES]
 
-@pytest.mark.parametrize("table", [RAW_ITEMS, IMAGES, SPLIT_ITEMS, REMOVED, PAIRS, RELEASED_ITEMS])
+
+@pytest.mark.parametrize("table", TABLES)
 def test_every_column_has_a_meaning(table: object) -> None:
     assert set(table) - set(COLUMN_MEANINGS) == set()  # type: ignore[call-overload]
 
 
 def test_no_meaning_is_left_over() -> None:
-    used = {*RAW_ITEMS, *IMAGES, *SPLIT_ITEMS, *REMOVED, *PAIRS, *RELEASED_ITEMS, "image"}
+    used = {"image"}.union(*TABLES)
     assert set(COLUMN_MEANINGS) == used
 
 

@@ -136,6 +136,18 @@ def read_takedowns(path: str | None, base: Path) -> pl.DataFrame | None:
     return frame.select(wanted)
 
 
+def read_audit(path: str | None, base: Path) -> pl.DataFrame | None:
+    """A filled-in audit sheet: ``item_id``, ``label`` and ``verdict``; None where there is none.
+
+    An apostrophe that keeps a spreadsheet from reading a value as a formula is taken off again.
+    """
+    if path is None:
+        return None
+    frame = _read_beside("audit", path, base, ("item_id", "label", "verdict"))
+    formula = pl.col("item_id", "label").str.replace(r"^'([\s]*[=+\-@＝＋－＠\t\r\n])", "$1")
+    return frame.select("item_id", "label", "verdict").with_columns(formula)
+
+
 _COMPARISON_COLUMNS: Final = ("dataset", "figure", "value", "source")
 
 

@@ -26,6 +26,7 @@ from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
     audited_split,
     baselines,
+    classical,
     clean,
     cleanliness,
     comparison,
@@ -34,6 +35,7 @@ from dataset_pipeline.stages import (
     duplicates,
     embedding_space,
     figures,
+    labels,
     leak_groups,
     leak_search,
     leakage,
@@ -159,6 +161,26 @@ def lineage(dataset: Dataset) -> Lineage:
                 main_table="leaderboard" if dataset.config.baselines.enabled else None,
             ),
             Stage(
+                "label_quality",
+                "statistics",
+                frozenset({"polars", "scikitlearn"}),
+                "Where labels come from and whether they are good: contradictions, agreement, likely errors, audit.",
+                (
+                    "train_test_split",
+                    "deduplicated_items",
+                    "cleaned_items",
+                    "raw_texts",
+                    "raw_images",
+                    "clip_baselines",  # it has trained the models by then
+                ),
+                build_label_quality,
+                checks.label_quality(dataset.config),
+                modules=(labels, classical, baselines, statistics, figures, clip),
+                settings=("label_quality", "baselines", "seed"),
+                reads_besides=audited_sheet,
+                main_table="label_candidates",
+            ),
+            Stage(
                 "published_archive",
                 "release",
                 frozenset({"parquet", "huggingface", "jupyter"}),
@@ -171,6 +193,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     "train_test_split",
                     "statistics",
                     "clip_baselines",
+                    "label_quality",
                 ),
                 build_published_archive,
                 checks.published_archive(dataset.config),
@@ -257,6 +280,11 @@ def build_raw_texts(work: Work) -> None:
         for source in work.config.sources
     ]
     work.writer.table("items", pl.concat(frames, how="diagonal").collect())
+    given = [
+        raw.annotations(sources.read_manifest(source, work.dataset.base), source)
+        for source in work.config.sources
+    ]
+    work.writer.table("annotations", pl.concat(given).sort("item_id", "annotator").collect())
 
 
 def build_raw_images(work: Work) -> None:
@@ -396,15 +424,13 @@ def _kept_release(dataset: Dataset, store: Store) -> Path | None:
 
 
 def build_statistics(work: Work) -> None:
-    """Statistics, label, licence and cleanliness reports, and their figures."""
+    """Statistics, licence and cleanliness reports, and their figures."""
     config, names = work.config, work.config.text_names
     items = work.inputs["train_test_split"].table("items")
     removed = _all_removed(work)
     image_table = work.inputs["raw_images"].table("images")
     found = statistics.statistics(items, image_table, removed, names, config.statistics)
-    labels = statistics.label_report(items, removed, work.inputs["deduplicated_items"].table("conflicts"))
     work.writer.json("statistics", found)
-    work.writer.json("labels", labels)
     work.writer.json("licences", licences.licence_report(items, config))
     clean_report = cleanliness.cleanliness_report(
         items,
@@ -557,6 +583,71 @@ def _encoder(
     )
 
 
+def build_label_quality(work: Work) -> None:
+    """Sources, contradictions, agreement, likely errors and the audit of the labels."""
+    config = work.config
+    items = work.inputs["train_test_split"].table("items")
+    deduplicated = work.inputs["deduplicated_items"]
+    found = _label_errors(work)
+    sheet = sources.read_audit(config.label_quality.audit, work.dataset.base)
+    labelled = items.select("item_id", "split", "label").collect()
+    quality: dict[str, Any] = {
+        "by_source": labels.label_sources(items),
+        "contradictions": labels.merged_contradictions(
+            items, _all_removed(work), deduplicated.table("conflicts")
+        ),
+        "same_content": labels.same_content(
+            work.inputs["cleaned_items"].table("items"),
+            deduplicated.table("duplicate_pairs"),
+        ),
+        "agreement": labels.agreement(work.inputs["raw_texts"].table("annotations"), items, config.seed),
+        "errors": found.report,
+        "audit": None if sheet is None else labels.audit_estimate(sheet, labelled),
+    }
+    work.writer.json("labels", quality)
+    work.writer.table("label_candidates", found.candidates)
+    for name, figure in figures.label_figures(quality).items():
+        work.writer.file(f"figures/{name}", figure)
+    work.writer.facts.update(
+        labels=[
+            {"given by": row["value"] or "not stated", "items": row["items"]}
+            for row in quality["by_source"][:10]
+        ],
+        likely_wrong_labels=quality["errors"]["examples"][: split.SHOWN_ROWS],
+        confused_classes=quality["errors"]["confused"][: split.SHOWN_ROWS],
+    )
+
+
+def audited_sheet(dataset: Dataset, _store: Store) -> dict[str, str]:
+    """Fingerprint of the filled-in audit."""
+    sheet = sources.read_audit(dataset.config.label_quality.audit, dataset.base)
+    return {"label_quality.audit (its file)": settings_version(None if sheet is None else sheet.rows())}
+
+
+def _label_errors(work: Work) -> labels.Errors:
+    """The search for wrong labels, on the embeddings that the config or the data allow."""
+    config, settings = work.config, work.config.label_quality
+    if not settings.errors:
+        return labels.no_errors("label_quality.errors is switched off")
+    items, pictures = _baseline_items(work)
+    models = config.baselines.models if config.baselines.enabled else ()
+    usable = [m for m in models if m.train is None or not baselines.captions_show_labels(items)]
+    wanted = [
+        m
+        for m in (usable if settings.features == "auto" else models)
+        if settings.features in ("auto", m.name)
+    ]
+    if wanted:
+        vectors = _embed(work, wanted[0], items, pictures)
+    else:
+        thumbnails = work.inputs["raw_images"].table("images").select("sha256", "thumbnail")
+        vectors = classical.classical_features(
+            items, thumbnails.join(pictures.lazy().select("sha256"), on="sha256", how="semi")
+            .unique("sha256", keep="any").sort("sha256").collect(),
+        )  # fmt: skip
+    return labels.find_errors(items, labels.shown_by(vectors), settings, config.seed)
+
+
 def build_published_archive(work: Work) -> None:
     """Write the release folder."""
     config = work.config
@@ -565,7 +656,7 @@ def build_published_archive(work: Work) -> None:
         for asset, name in (
             ("cleaned_items", "pii"), ("deduplicated_items", "duplicates"), ("train_test_split", "leakage"),
             ("train_test_split", "split"),
-            ("statistics", "statistics"), ("statistics", "labels"), ("statistics", "licences"),
+            ("statistics", "statistics"), ("label_quality", "labels"), ("statistics", "licences"),
             ("statistics", "cleanliness"),
             ("clip_baselines", "baselines"),
         )
@@ -575,7 +666,7 @@ def build_published_archive(work: Work) -> None:
     pairs = work.inputs["deduplicated_items"].table("duplicate_pairs")
     drawn = {
         path.name: path.read_bytes()
-        for asset in ("statistics", "clip_baselines")
+        for asset in ("statistics", "clip_baselines", "label_quality")
         for path in sorted((work.inputs[asset].folder / "figures").glob("*.svg"))
     }
     predictions = {
@@ -595,7 +686,7 @@ def build_published_archive(work: Work) -> None:
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
         items, removed, raw_items, work.inputs["raw_images"].table("images"), pairs,
-        work.inputs["train_test_split"].table("nearest_pairs"), config.statistics.example_images, config.seed,
+        work.inputs["train_test_split"].table("nearest_pairs"), config.statistics.example_images, config.seed, reports["labels"]["errors"]["examples"],
     )  # fmt: skip
     sheets = report.class_sheets(
         items,

@@ -119,6 +119,51 @@ def clip_baselines(config: DatasetConfig) -> Gates:
     return (frame_type_gate("leaderboard", "leaderboard"),) if config.baselines.enabled else ()
 
 
+def label_quality(config: DatasetConfig) -> Gates:
+    """Gates of ``label_quality``: its candidates are items, and labels are as good as the config demands."""
+    settings = config.label_quality
+    made = [
+        Gate(
+            "candidates_are_items",
+            "Every candidate for a wrong label is one of the items, once, with the label that it has.",
+            "critical",
+            lambda audit: gates.candidates_are_items(
+                audit.snapshot.table("label_candidates"), audit.inputs["train_test_split"].table("items")
+            ),
+            "This points to a fault of the pipeline: please report it.",
+        )
+    ]
+    if settings.min_agreement is not None:
+        made.append(
+            Gate(
+                "annotators_agree",
+                f"Krippendorff's alpha of the annotators is at least {settings.min_agreement:g}.",
+                "critical",
+                functools.partial(_annotators_agree, minimum=settings.min_agreement),
+                "Look at agreement in labels.json; have the items labelled again that annotators disagree on.",
+            )
+        )
+    if settings.max_error_share is not None:
+        made.append(
+            Gate(
+                "audit_within_limit",
+                f"The audit finds no more than {settings.max_error_share:.1%} of the labels wrong.",
+                "critical",
+                functools.partial(_audit_within_limit, maximum=settings.max_error_share),
+                "Correct the labels, those of the ranked candidates first, and audit a new sample.",
+            )
+        )
+    return tuple(made)
+
+
+def _annotators_agree(audit: Audit, *, minimum: float) -> Outcome:
+    return gates.annotators_agree(audit.snapshot.json("labels")["agreement"], minimum)
+
+
+def _audit_within_limit(audit: Audit, *, maximum: float) -> Outcome:
+    return gates.audit_within_limit(audit.snapshot.json("labels")["audit"], maximum)
+
+
 def published_archive(_config: DatasetConfig) -> Gates:
     """Gates of ``published_archive``: the same verification that anyone can run on the release."""
     return (

@@ -157,13 +157,13 @@ def embeddings(
     in the order of :func:`label_prompts`.
     """
     image, text = _matrix(images["embedding"]), _matrix(texts["embedding"])
-    prompt_rows = _rows_of(pl.Series(prompts, dtype=pl.String), texts["text"])
+    prompt_rows = rows_of(pl.Series(prompts, dtype=pl.String), texts["text"])
     return Embeddings(
         description=description,
         image=image,
-        image_row=_rows_of(items["image_sha256"], images["sha256"]),
+        image_row=rows_of(items["image_sha256"], images["sha256"]),
         text=text,
-        text_row=_rows_of(items["text"], texts["text"]),
+        text_row=rows_of(items["text"], texts["text"]),
         label=mean_of_prompts(text[prompt_rows], labels) if labels else np.zeros((0, 0), np.float32),
         has_seen_labels=has_seen_labels,
     )
@@ -183,7 +183,7 @@ def _matrix(vectors: pl.Series) -> Floats:
     return flat.reshape(len(vectors), width)
 
 
-def _rows_of(wanted: pl.Series, there: pl.Series) -> Ints:
+def rows_of(wanted: pl.Series, there: pl.Series) -> Ints:
     """Row of each wanted value in ``there``; -1 where it is null or not there."""
     rows = pl.DataFrame({"value": there, "row": np.arange(len(there))})
     found = pl.DataFrame({"value": wanted}).join(rows, on="value", how="left", maintain_order="left")
@@ -227,7 +227,7 @@ def evaluate(
             add(name, "classification", "none", scores, problem.test, {})
         for model, vectors in embeddings.items():
             prompted = "prompts of labels" if vectors.has_seen_labels else "zero-shot"
-            for inputs, has in _inputs(vectors):
+            for inputs, has in inputs_of(vectors):
                 test = problem.test[has[problem.test]]
                 if len(test) == 0:
                     continue
@@ -373,13 +373,15 @@ def on_other_splits(
     is_known = (items["split"] == "train").to_numpy()
     rows = []
     for model, vectors in embeddings.items():
-        names = {inputs: _prediction_name(model, "linear probe", inputs) for inputs, _has in _inputs(vectors)}
+        names = {
+            inputs: _prediction_name(model, "linear probe", inputs) for inputs, _has in inputs_of(vectors)
+        }
         probed = [inputs for inputs, name in names.items() if name in results.predictions]
         if not probed:
             continue
         inputs = probed[-1]
         strength = results.report["details"][names[inputs]]["regularisation_c"]
-        has = dict(_inputs(vectors))[inputs]
+        has = dict(inputs_of(vectors))[inputs]
         for split, assigned in {"this": items["split"], **others}.items():
             problem = _problem(items.with_columns(split=assigned))
             test, train = problem.test[has[problem.test]], problem.train[has[problem.train]]
@@ -442,20 +444,20 @@ def _trivial(problem: _Problem, seed: int) -> dict[str, Floats]:
     }
 
 
-def _inputs(vectors: Embeddings) -> list[tuple[str, NDArray[np.bool_]]]:
+def inputs_of(vectors: Embeddings) -> list[tuple[str, NDArray[np.bool_]]]:
     """What a model can look at: (name, which items have it)."""
     has_image, has_text = vectors.image_row >= 0, vectors.text_row >= 0
     found = [("image", has_image), ("text", has_text), ("image+text", has_image & has_text)]
     return [(name, has) for name, has in found if has.any()]
 
 
-def _features(vectors: Embeddings, inputs: str, rows: Ints) -> Floats:
+def features(vectors: Embeddings, inputs: str, rows: Ints) -> Floats:
     """(rows, dimensions) of items that have the input."""
     parts = []
     if "image" in inputs:
-        parts.append(vectors.image[vectors.image_row[rows]])
+        parts.append(vectors.image[vectors.image_row[rows]].astype(np.float32, copy=False))
     if "text" in inputs:
-        parts.append(vectors.text[vectors.text_row[rows]])
+        parts.append(vectors.text[vectors.text_row[rows]].astype(np.float32, copy=False))
     return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
@@ -493,12 +495,12 @@ def _linear_probe(
     if len(train) == 0:
         return None
     rows, weights = _distinct(vectors, inputs, train, problem.target)
-    x, y = _features(vectors, inputs, rows), problem.target[rows]
+    x, y = features(vectors, inputs, rows), problem.target[rows]
     scores = np.full((len(test), len(problem.labels)), -np.inf, np.float32)
     if len(np.unique(y)) < 2:
         scores[:, y[0]] = 0.0
         return scores, None
-    x_validation = _features(vectors, inputs, validation)
+    x_validation = features(vectors, inputs, validation)
     best: tuple[float, float, Any] | None = None
     for strength in strengths if len(validation) else (strengths[len(strengths) // 2],):
         probe = make_pipeline(
@@ -511,7 +513,7 @@ def _linear_probe(
         if best is None or hits.mean() > best[0]:
             best = (float(hits.mean()), strength, probe)
     assert best is not None
-    scores[:, best[2].classes_] = best[2].predict_log_proba(_features(vectors, inputs, test))
+    scores[:, best[2].classes_] = best[2].predict_log_proba(features(vectors, inputs, test))
     return scores, best[1]
 
 

@@ -125,6 +125,16 @@ def baseline_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
     return made
 
 
+def label_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> SVG of what ``labels.json`` holds."""
+    rows = [
+        (f"{_title(row['label'], 22)} / {_title(row['other'], 22)}", row["items"])
+        for row in report["errors"]["confused"][:_MOST_BARS]
+    ]
+    drawn = _bars(rows, "items whose label and look belong to these two classes")
+    return {} if drawn is None else {"confused_classes.svg": drawn}
+
+
 def cleanliness_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
     """File name -> SVG of what ``cleanliness.json`` holds."""
     made = {}

@@ -154,3 +154,58 @@ def licences_compatible(report: Mapping[str, Any]) -> Outcome:
         {"incompatible_items": count},
         pl.DataFrame({"item_id": incompatible["first_ids"][:EXAMPLE_ROWS]}) if count else None,
     )
+
+
+def candidates_are_items(candidates: pl.LazyFrame, items: pl.LazyFrame) -> Outcome:
+    """Every candidate (LABEL_CANDIDATES) is an item, once, with the item's label and another one suggested."""
+    known = items.select("item_id", pl.col("label").alias("now"))
+    joined = candidates.join(known, on="item_id", how="left").collect()
+    wrong = joined.filter(
+        pl.col("now").is_null()
+        | (pl.col("now") != pl.col("label"))
+        | (pl.col("suggested") == pl.col("label"))
+        | pl.col("item_id").is_duplicated()
+    )
+    numbers = {"candidates": joined.height, "wrong_rows": wrong.height}
+    if wrong.is_empty():
+        return Outcome(True, f"{joined.height:,} candidates, all of them items with that label", numbers)
+    return Outcome(
+        False,
+        f"{wrong.height:,} of {joined.height:,} candidates are no item with that label",
+        numbers,
+        wrong.select("item_id", "label", "suggested").head(EXAMPLE_ROWS),
+    )
+
+
+def annotators_agree(agreement: Mapping[str, Any] | None, minimum: float) -> Outcome:
+    """Krippendorff's alpha reaches ``minimum``; without several labels an item there is none, which is a failure."""
+    alpha = None if agreement is None else agreement["alpha"]
+    if agreement is None or alpha is None:
+        return Outcome(
+            False,
+            f"no alpha: no item has two labels that could differ; at least {minimum:g} expected",
+            {"minimum": minimum},
+        )
+    numbers = {"alpha": alpha, "minimum": minimum, "items": agreement["items"]}
+    text = f"alpha is {alpha:.3f} over {agreement['items']:,} items with several labels; at least {minimum:g} expected"
+    return Outcome(alpha >= minimum, text, numbers)
+
+
+def audit_within_limit(audit: Mapping[str, Any] | None, maximum: float) -> Outcome:
+    """The share of wrong labels that an audit estimates is at most ``maximum``; without an audit this fails."""
+    share = None if audit is None else audit["share"]
+    if audit is None or share is None:
+        return Outcome(
+            False,
+            f"nothing has been audited; at most {maximum:.1%} wrong labels allowed",
+            {"maximum": maximum},
+        )
+    low, high = audit["interval"]
+    numbers = {"share": share, "low": low, "high": high, "maximum": maximum, "looked_at": audit["looked_at"]}
+    text = (
+        f"{audit['wrong']:,} of {audit['looked_at']:,} audited labels are wrong: {share:.1%} "
+        f"(95 % interval {low:.1%} to {high:.1%}); at most {maximum:.1%} allowed"
+    )
+    wrong = pl.DataFrame(audit["wrong_items"], schema={"item_id": pl.String, "label": pl.String})
+    is_passed = share <= maximum
+    return Outcome(is_passed, text, numbers, None if is_passed else wrong.head(EXAMPLE_ROWS))

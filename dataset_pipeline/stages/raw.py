@@ -8,7 +8,7 @@ import polars as pl
 
 from dataset_pipeline.config import Source, is_inside, template_columns
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.tables import IMAGE_BYTES_ROW, IMAGES, RAW_ITEMS
+from dataset_pipeline.tables import ANNOTATIONS, IMAGE_BYTES_ROW, IMAGES, RAW_ITEMS
 
 
 def raw_items(manifest: pl.LazyFrame, source: Source) -> pl.LazyFrame:
@@ -22,12 +22,7 @@ def raw_items(manifest: pl.LazyFrame, source: Source) -> pl.LazyFrame:
     _require(source, schema.names())
     rows = manifest.with_row_index("_row", offset=1)
     image = image_path(source, schema)
-    if columns.item_id is not None:
-        item_id = _cell(columns.item_id)
-    elif image is not None and columns.image not in _bytes_columns(schema):
-        item_id = pl.coalesce(image, pl.concat_str(pl.lit("row-"), pl.col("_row").cast(pl.String)))
-    else:
-        item_id = pl.concat_str(pl.lit(f"{source.id}-"), pl.col("_row").cast(pl.String))
+    item_id = _item_id(source, schema, image)
     texts = [_cell(column).alias(name) for name, column in columns.texts.items()]
     shaped = rows.select(
         item_id.alias("item_id"),
@@ -71,6 +66,38 @@ def raw_items(manifest: pl.LazyFrame, source: Source) -> pl.LazyFrame:
             *source.columns.texts,
         )
     )
+
+
+def annotations(manifest: pl.LazyFrame, source: Source) -> pl.LazyFrame:
+    """``ANNOTATIONS``: the labels of the source's annotators, one row each; empty cells are no label.
+
+    Raises ``ConfigError`` for a column that is not there.
+    """
+    schema = manifest.collect_schema()
+    _require(source, schema.names())
+    rows = manifest.with_row_index("_row", offset=1)
+    item_id = _item_id(source, schema, image_path(source, schema)).alias("item_id")
+    return pl.concat(
+        [
+            pl.LazyFrame(schema=dict(ANNOTATIONS)),
+            *(
+                rows.select(
+                    item_id, annotator=pl.lit(name), label=_cell(column).str.strip_chars()
+                ).drop_nulls(["item_id", "label"])
+                for name, column in source.columns.annotations.items()
+            ),
+        ]
+    )
+
+
+def _item_id(source: Source, schema: pl.Schema, image: pl.Expr | None) -> pl.Expr:
+    """The id of a row that carries its number as ``_row``; ``image``: the path of its picture."""
+    columns = source.columns
+    if columns.item_id is not None:
+        return _cell(columns.item_id)
+    if image is not None and columns.image not in _bytes_columns(schema):
+        return pl.coalesce(image, pl.concat_str(pl.lit("row-"), pl.col("_row").cast(pl.String)))
+    return pl.concat_str(pl.lit(f"{source.id}-"), pl.col("_row").cast(pl.String))
 
 
 def image_path(source: Source, schema: pl.Schema) -> pl.Expr | None:
@@ -144,6 +171,7 @@ def _require(source: Source, there: list[str]) -> None:
     ]
     wanted += [(f"columns.texts.{name}", column) for name, column in columns.texts.items()]
     wanted += [("columns.group_keys", column) for column in columns.group_keys]
+    wanted += [(f"columns.annotations.{name}", column) for name, column in columns.annotations.items()]
     if columns.image is not None and columns.image not in there:
         parts = template_columns(columns.image)
         wanted += [("columns.image", part) for part in parts or [columns.image]]

@@ -68,6 +68,7 @@ class Pictures:
     merged: Sequence[PicturePair] = ()
     nearest: Sequence[PicturePair] = ()
     classes: Sequence[ClassSheet] = ()
+    suspicious: Sequence[Picture] = ()
 
 
 def render_report(
@@ -114,12 +115,13 @@ def report_pictures(
     nearest: pl.LazyFrame,
     limit: int,
     seed: int,
+    suspicious: Sequence[Mapping[str, Any]] = (),
 ) -> Pictures:
-    """A few pictures of each kind: random items, removed ones, near-identical pairs, and the nearest
-    pairs across splits.
+    """A few pictures of each kind: random items, removed ones, near-identical pairs, the nearest
+    pairs across splits, and items whose label is probably wrong.
 
     ``removed``, ``pairs``, ``nearest``: as the release holds them; ``raw_items``: item_id, image_ref of all
-    raw items; at most ``limit`` pictures of each kind. Texts are shown of released items alone.
+    raw items; ``suspicious``: item_id, label and suggested, in order; at most ``limit`` pictures of each kind. Texts are shown of released items alone.
     """
     refs = images.select("image_ref", "thumbnail").drop_nulls("thumbnail")
     shown = items.select("item_id", "image_ref", "image_sha256", "label", "language")
@@ -145,6 +147,8 @@ def report_pictures(
     ids = pl.concat(
         [near["item_id"], near["other_item_id"], apart["item_id"], apart["other_item_id"]]
     ).unique()
+    doubted = list(suspicious)[: limit // 2]
+    ids = pl.concat([ids, pl.Series(values=[row["item_id"] for row in doubted], dtype=pl.String)]).unique()
     of_pairs = (
         raw_items.filter(pl.col("item_id").is_in(ids.implode())).select("item_id", "image_ref").collect()
     )
@@ -168,6 +172,11 @@ def report_pictures(
             Picture(thumbnails[row["image_ref"]], row["reason"].replace("_", " ")) for row in gone.to_dicts()
         ],
         merged=[found for row in near.to_dicts() for found in pair(row, f"similarity {row['score']:.3f}")],
+        suspicious=[
+            Picture(thumbnail, f"{row['label']} – rather {row['suggested']}?")
+            for row in doubted
+            if (thumbnail := thumbnails.get(place.get(row["item_id"], ""))) is not None
+        ],
         nearest=[
             found
             for row in apart.to_dicts()

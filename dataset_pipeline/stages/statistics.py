@@ -4,9 +4,10 @@ Keys of ``statistics.json``: ``counts`` (raw, released, removed, by split), ``fl
 after each stage), ``missing`` (column -> items without a value), ``classes`` and ``languages``
 (rows with items by split) with ``class_balance`` and ``language_balance``, ``texts`` (one entry a
 text column), ``images``, ``duplication``, ``richness``, ``label_sources``, ``sources``, ``profiles`` (``label``,
-``language`` and ``source``: what the items of each value are like), ``drift`` (train against test). Keys of ``labels.json``: ``by_source``, ``contradictions``.
+``language`` and ``source``: what the items of each value are like), ``drift`` (train against test).
 
-Belongs here: numbers. Does not belong here: drawing them (``figures.py``, ``report.py``).
+Belongs here: numbers. Does not belong here: drawing them (``figures.py``, ``report.py``), and judging labels
+(``labels.py``).
 """
 
 import math
@@ -25,7 +26,6 @@ RARE_BELOW = 10
 """Fewer items of a class are too few to learn it from, or to test it with."""
 SAMPLED_WORDS = 1000
 _WORD = r"[\p{L}\p{N}\p{M}]+"
-_CONTRADICTIONS_SHOWN = 20
 
 
 def statistics(
@@ -59,65 +59,21 @@ def statistics(
         },
         "removed": by_reason.collect().to_dicts(),
         "missing": _missing(items, text_names),
-        "classes": _by_split(items, "label"),
+        "classes": items_by_split(items, "label"),
         "class_balance": balance(items, "label"),
-        "languages": _by_split(items, "language"),
+        "languages": items_by_split(items, "language"),
         "language_balance": balance(items, "language"),
         "texts": {name: _text(items, name, settings.top_words) for name in text_names},
         "images": _images(pictured),
         "duplication": _duplication(items, removed, text_names),
         "richness": _richness(items, text_names),
-        "label_sources": _by_split(items, "label_source"),
-        "sources": _by_split(items, "source"),
+        "label_sources": items_by_split(items, "label_source"),
+        "sources": items_by_split(items, "source"),
         "profiles": {
             column: _profile(items, column, text_names) for column in ("label", "language", "source")
         },
         "drift": _drift(items, pictured, text_names),
     }
-
-
-def label_report(items: pl.LazyFrame, removed: pl.LazyFrame, conflicts: pl.LazyFrame) -> dict[str, Any]:
-    """Where labels come from, and how often duplicates disagree on them.
-
-    ``conflicts``: item_id, kept_item_id, column, value, kept_value of merged duplicates. Two labels on
-    one picture or text cannot both be right, so their share among merged duplicates estimates label
-    noise without a model; the interval is Wilson's (1927), at 95 %. Only duplicates count that have a
-    label, as the item they duplicate has: ``with_both_labels``.
-    """
-    duplicates = removed.filter(pl.col("reason") == "duplicate").select("item_id", "kept_item_id")
-    differ = conflicts.filter(pl.col("column") == "label")
-    one_missing = differ.filter(pl.col("value").is_null() | pl.col("kept_value").is_null())
-    labelled = items.drop_nulls("label").select(kept_item_id="item_id")
-    comparable = duplicates.join(labelled, on="kept_item_id", how="semi").join(
-        one_missing, on="item_id", how="anti"
-    )
-    wrong = differ.drop_nulls(["value", "kept_value"]).sort("item_id").collect()
-    compared = _height(comparable)
-    return {
-        "by_source": _by_split(items, "label_source"),
-        "contradictions": {
-            "merged_duplicates": _height(duplicates),
-            "with_both_labels": compared,
-            "with_another_label": wrong.height,
-            "share": _rounded(wrong.height / compared) if compared else None,
-            "interval": list(wilson_interval(wrong.height, compared)) if compared else None,
-            "examples": wrong.select("item_id", "kept_item_id", "value", "kept_value")
-            .head(_CONTRADICTIONS_SHOWN)
-            .to_dicts(),
-        },
-    }
-
-
-def wilson_interval(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson, 1927); (0, 1) where nothing was tried."""
-    if trials == 0:
-        return 0.0, 1.0
-    share, square = hits / trials, z * z
-    centre = (share + square / (2 * trials)) / (1 + square / trials)
-    half = z / (1 + square / trials) * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    low = 0.0 if hits == 0 else centre - half  # what rounding leaves of an exact 0 or 1 is no number
-    high = 1.0 if hits == trials else centre + half
-    return _rounded(low), _rounded(high)
 
 
 def balance(items: pl.LazyFrame, column: str) -> dict[str, Any]:
@@ -175,8 +131,8 @@ def _counts(items: pl.LazyFrame, column: str) -> list[dict[str, Any]]:
     return counted.sort("items", "value", descending=[True, False]).collect().to_dicts()
 
 
-def _by_split(items: pl.LazyFrame, column: str) -> list[dict[str, Any]]:
-    """[{value, items, splits: {split: items}}], most frequent first; a null value counts too."""
+def items_by_split(items: pl.LazyFrame, column: str) -> list[dict[str, Any]]:
+    """[{value, items, splits: {split: items}}] of a column, most frequent first; a null value counts too."""
     counted = items.group_by(pl.col(column).alias("value"), "split").len("n").collect()
     rows = []
     for value, group in counted.group_by("value"):

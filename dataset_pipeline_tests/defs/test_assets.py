@@ -119,6 +119,7 @@ def test_a_release_never_mixes_old_and_new(copy: Bench) -> None:
         "train_test_split",
         "statistics",
         "clip_baselines",
+        "label_quality",
         "published_archive",
     )
     assert copy.run(*following).success

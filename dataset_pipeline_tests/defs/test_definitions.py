@@ -25,6 +25,7 @@ MAIN_LINE = [
     "train_test_split",
     "statistics",
     "clip_baselines",
+    "label_quality",
     "published_archive",
 ]
 GROUPS = {
@@ -37,6 +38,7 @@ GROUPS = {
     "train_test_split": "split",
     "statistics": "statistics",
     "clip_baselines": "baselines",
+    "label_quality": "statistics",
     "published_archive": "release",
     "published_to_shelf": "publish",
 }
@@ -92,7 +94,8 @@ def test_lineage_reads_as_the_story(tmp_path: Path) -> None:
         "train_test_split": ["deduplicated_items"],
         "statistics": ["train_test_split"],
         "clip_baselines": ["train_test_split"],
-        "published_archive": ["clip_baselines", "statistics"],
+        "label_quality": ["clip_baselines"],
+        "published_archive": ["label_quality", "statistics"],
         "published_to_shelf": ["published_archive"],
     }
 

@@ -110,6 +110,13 @@ def leaking(folder: Path) -> None:
     pl.DataFrame([row], schema=pl.read_parquet(path).schema).write_parquet(path)
 
 
+def candidate_of_nothing(folder: Path) -> None:
+    """A candidate for a wrong label that is no item."""
+    path = folder / "label_candidates.parquet"
+    row = {"item_id": "no-such-item", "label": "hat", "suggested": "boot", "own_probability": 0.1}
+    pl.DataFrame([row], schema=pl.read_parquet(path).schema).write_parquet(path)
+
+
 def damaged(folder: Path) -> None:
     """A document that is not what its checksum says."""
     (folder / "LICENSE").write_text("all rights reserved")
@@ -173,6 +180,9 @@ BAD: dict[str, dict[str, Spoil]] = {
     },
     "clip_baselines": {
         "leaderboard_well_formed": change("leaderboard", pl.lit(1.2).alias("top1"), rows=1),
+    },
+    "label_quality": {
+        "candidates_are_items": candidate_of_nothing,
     },
     "published_archive": {
         "release_verified": damaged,

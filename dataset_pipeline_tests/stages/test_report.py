@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from dataset_pipeline.config import Baselines, DatasetConfig, Statistics
-from dataset_pipeline.stages import baselines, cleanliness, figures, report, statistics
+from dataset_pipeline.stages import baselines, cleanliness, figures, labels, report, statistics
 from dataset_pipeline.stages.licences import licence_report
 from dataset_pipeline.tables import IMAGES, PAIRS, REMOVED, SPLIT_ITEMS, THUMBNAIL_SIDE_PX
 from dataset_pipeline_tests.toy_release import toy_config
@@ -104,6 +104,35 @@ REMOVED_ROWS = pl.LazyFrame(
 )
 
 
+def label_reports(frame: pl.LazyFrame, conflicts: pl.LazyFrame) -> dict[str, Any]:
+    """labels.json of the items, with what needs a model and people made up as their functions give it."""
+    verdicts = pl.DataFrame(
+        {"item_id": ["i000", "i001"], "label": ["hat", "boot"], "verdict": ["right", "wrong"]}
+    )
+    labelled = frame.select("item_id", "split", "label").collect()
+    likely = {
+        **labels.no_errors("").report,
+        "why_none": None,
+        "features": "image: crafted",
+        "judged_items": 9,
+        "accuracy": 0.75,
+        "candidates": 1,
+        "examples": [
+            {"item_id": "i000", "split": "train", "label": "hat", "suggested": "boot", "own_probability": 0.0123,
+             "suggested_probability": 0.9}
+        ],
+        "confused": [{"label": "boot", "other": "hat", "items": 3, "as_other": 2, "as_label": 1}],
+    }  # fmt: skip
+    return {
+        "by_source": labels.label_sources(frame),
+        "contradictions": labels.merged_contradictions(frame, REMOVED_ROWS, conflicts),
+        "same_content": labels.same_content(frame, pl.LazyFrame(schema=dict(PAIRS))),
+        "agreement": None,
+        "errors": likely,
+        "audit": labels.audit_estimate(verdicts, labelled),
+    }
+
+
 def all_reports(
     config: DatasetConfig, items: list[dict[str, Any]], with_baselines: bool = True
 ) -> dict[str, Any]:
@@ -126,7 +155,7 @@ def all_reports(
     results.report["other_splits"] = baselines.on_other_splits(made, models, results, others, settings, 0)
     return {
         "statistics": statistics.statistics(frame, images(), REMOVED_ROWS, names, Statistics()),
-        "labels": statistics.label_report(frame, REMOVED_ROWS, conflicts),
+        "labels": label_reports(frame, conflicts),
         "licences": licence_report(frame, config),
         "baselines": results.report if with_baselines else {"leaderboard": [], "models": {}, "similarity": {}},
         "leakage": {
@@ -501,13 +530,15 @@ def test_pictures_of_each_kind() -> None:
 
 def test_pictures_repeat_and_are_no_more_than_asked_for() -> None:
     assert chosen() == chosen()
-    assert chosen(limit=0) == report.Pictures(random=[], removed=[], merged=[], nearest=[])
+    assert chosen(limit=0) == report.Pictures(random=[], removed=[], merged=[], nearest=[], suspicious=[])
     assert len(chosen(limit=1000).random) == 24
 
 
 def test_pictures_without_a_thumbnail_are_left_out() -> None:
     blank = images().with_columns(thumbnail=pl.lit(None, pl.Binary))
-    assert chosen(images=blank) == report.Pictures(random=[], removed=[], merged=[], nearest=[])
+    assert chosen(images=blank) == report.Pictures(
+        random=[], removed=[], merged=[], nearest=[], suspicious=[]
+    )
 
 
 def test_a_picture_is_a_png_in_the_page() -> None:

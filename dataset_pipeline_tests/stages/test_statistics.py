@@ -15,7 +15,6 @@ from dataset_pipeline.stages import statistics as stage
 from dataset_pipeline.tables import IMAGES, REMOVED, SPLIT_ITEMS
 
 TEXTS = {"title": pl.String(), "description": pl.String()}
-CONFLICTS = dict.fromkeys(("item_id", "kept_item_id", "column", "value", "kept_value"), pl.String())
 
 
 def items(rows: list[dict[str, Any]]) -> pl.LazyFrame:
@@ -368,81 +367,6 @@ def test_picture_drift_weighs_a_picture_by_its_items() -> None:
     rows = [*rows_of(["p", "p", "q"], ["q"], "image_sha256")]
     pictures = [{"sha256": "p", "brightness": 10.0}, {"sha256": "q", "brightness": 200.0}]
     assert drift_of(rows, "brightness", pictures) == pytest.approx(2 / 3, abs=1e-5)
-
-
-# -- labels --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("hits", "trials", "expected"),
-    [
-        (0, 0, (0.0, 1.0)),
-        (0, 10, (0.0, 0.277533)),  # Wilson's interval keeps width where nothing was hit
-        (10, 10, (0.722467, 1.0)),
-        (5, 10, (0.236593, 0.763407)),
-        (199, 199, (0.981062, 1.0)),  # exactly 1, not 1 but for a rounding error
-        (0, 199, (0.0, 0.0189382)),
-    ],
-)
-def test_wilson_interval(hits: int, trials: int, expected: tuple[float, float]) -> None:
-    found = stage.wilson_interval(hits, trials)
-    assert found == pytest.approx(expected, abs=1e-6)
-    if hits == 0:
-        assert found[0] == 0.0
-    if hits == trials:
-        assert found[1] == 1.0
-
-
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(deadline=None, max_examples=50)
-def test_wilson_interval_agrees_with_scipy(drawn: tuple[int, int]) -> None:
-    from scipy.stats import binomtest
-
-    hits, trials = drawn
-    low, high = stage.wilson_interval(hits, trials)
-    expected = binomtest(hits, trials).proportion_ci(0.95, method="wilson")
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-5)
-
-
-def test_contradicting_labels_of_duplicates_are_counted() -> None:
-    kept = items([{"label": "hat", "label_source": "model"}, {"label": "boot"}, {}])
-    gone = removed(
-        ("duplicates", "duplicate", "00"),  # r0: says 'boot'
-        ("duplicates", "duplicate", "00"),  # r1: agrees
-        ("duplicates", "duplicate", "01"),  # r2: has no label, so it says nothing
-        ("duplicates", "duplicate", "02"),  # r3: the kept one has no label
-        ("duplicates", "duplicate", "02"),  # r4: neither has
-        ("clean", "label_missing", ""),
-    )
-    conflicts = pl.LazyFrame(
-        [
-            ("r0", "00", "label", "boot", "hat"),
-            ("r0", "00", "author", "Ada", "Bob"),
-            ("r2", "01", "label", None, "boot"),
-            ("r3", "02", "label", "hat", None),
-        ],
-        schema=CONFLICTS,
-        orient="row",
-    )
-    found = stage.label_report(kept, gone, conflicts)
-    assert found["contradictions"] == {
-        "merged_duplicates": 5,
-        "with_both_labels": 2,
-        "with_another_label": 1,
-        "share": 0.5,
-        "interval": list(stage.wilson_interval(1, 2)),
-        "examples": [{"item_id": "r0", "kept_item_id": "00", "value": "boot", "kept_value": "hat"}],
-    }
-    assert found["by_source"] == [
-        {"value": None, "items": 2, "splits": {"train": 2}},
-        {"value": "model", "items": 1, "splits": {"train": 1}},
-    ]
-
-
-def test_without_duplicates_there_is_no_share_of_contradictions() -> None:
-    found = stage.label_report(items([{"label": "hat"}]), removed(), pl.LazyFrame(schema=CONFLICTS))
-    assert found["contradictions"]["share"] is None
-    assert found["contradictions"]["interval"] is None
 
 
 # -- laws ----------------------------------------------------------------------------------
