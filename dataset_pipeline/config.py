@@ -337,15 +337,17 @@ class LabelQuality(Settings):
 
 
 class TrainClip(Settings):
-    """A small CLIP trained from scratch on the training split."""
+    """A CLIP trained on the training split: from scratch, or from pretrained weights."""
 
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(128, ge=8)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float | None = Field(
+        None, gt=0, description="absent: 0.001 from scratch, 0.00001 from pretrained weights"
+    )
 
 
 class ClipModel(Settings):
-    """One model: an open_clip name, a checkpoint on disk, or ``train`` for one trained here."""
+    """One model: an open_clip name, a checkpoint on disk, ``train`` for one trained here, or both: fine-tuned."""
 
     name: str = Field(description="how tables call it")
     architecture: str = Field("small", description="an open_clip architecture, or 'small', which ships here")
@@ -354,8 +356,8 @@ class ClipModel(Settings):
 
     @model_validator(mode="after")
     def _weights_from_one_place(self) -> "ClipModel":
-        if (self.pretrained is None) == (self.train is None):
-            raise ValueError("needs exactly one of 'pretrained' (a tag or a path) and 'train'")
+        if self.pretrained is None and self.train is None:
+            raise ValueError("needs 'pretrained' (a tag or a path), 'train', or both to fine-tune")
         return self
 
 
@@ -371,7 +373,13 @@ class Baselines(Settings):
         default_factory=_small_clip, description="'ARCHITECTURE/TAG' strings or full entries"
     )
     prompts: tuple[str, ...] = Field(("a photo of a {label}",), min_length=1)
-    bootstrap_samples: int = Field(1000, ge=100)
+    bootstrap_samples: int = Field(1000, ge=100, le=100_000)
+    seeds: int = Field(
+        1, ge=1, le=20, description="how often each model with 'train' is trained, each time anew"
+    )
+    max_training_items: int = Field(
+        100_000, ge=100, description="distinct items that k-NN and linear probe learn from; more are sampled"
+    )
 
     @field_validator("prompts")
     @classmethod

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import croissant, leakage
+from dataset_pipeline.stages import croissant, leakage, scores
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.release import quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key
@@ -56,10 +56,11 @@ CHECKS: Final[Mapping[str, str]] = {
     "picture": "a picture is missing, cannot be decoded, or its file name is no plain name",
     "picture_metadata": "a picture carries EXIF, GPS or XMP data",
     "count": "a number in a report or a document is not what the tables give",
-    "prediction": "predictions name items or labels that the test split does not have",
+    "prediction": "predictions name what the test split does not have, or do not give the scores that are reported",
 }
 
 LEAKAGE: Final = "reports/leakage.json"
+BASELINES: Final = "reports/baselines.json"
 
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
 _MAX_ROW_GROUP_BYTES: Final = 2 << 30
@@ -650,8 +651,16 @@ def _check_predictions(state: _Release) -> None:
     if items is None:
         return
     test = items.filter(pl.col("split") == "test").select("item_id", pl.col("label").alias("true_label"))
+    tables = {}
     for path in sorted(path for path in state.files if re.fullmatch(r"predictions/[^/]+\.parquet", path)):
         frame = pl.read_parquet(state.folder / path, glob=False)
+        tables[path.removeprefix("predictions/").removesuffix(".parquet")] = frame
+        if "retrieved" in frame.columns:
+            named = pl.concat([frame["item_id"], frame["retrieved"].explode().drop_nulls()])
+            unknown = named.filter(~named.is_in(test["item_id"].implode())).unique()
+            if len(unknown):
+                state.report("prediction", f"{len(unknown)} items are not in test: {_some(unknown)}", path)
+            continue
         if not {"item_id", "label"} <= set(frame.columns):
             state.report("schema", "needs the columns item_id and label", path)
             continue
@@ -661,6 +670,10 @@ def _check_predictions(state: _Release) -> None:
         ]
         if len(odd):
             state.report("prediction", f"{len(odd)} rows: {_some(odd)}", path)
+    report = state.json(BASELINES)
+    if report is not None:
+        for line in scores.differing_rows(report, tables, items):
+            state.report("prediction", _shown(line), BASELINES)
 
 
 # -- wording -------------------------------------------------------------------------------

@@ -16,7 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.adapters.store import explained_os_errors, to_json
@@ -25,6 +28,8 @@ Progress = Callable[[int, int], None]
 """Called with the number of items done and the number of items to do."""
 
 _COMPACT_FROM_PARTS = 64
+_COMPACT_BELOW_BYTES = 16 << 20
+_MATRIX_BATCH = 8192
 _FLUSH_SECONDS = 20.0
 
 
@@ -85,6 +90,34 @@ class ResultCache:
             return function(missing_rows.head(0)).lazy()
         return results.join(items.select(keys), on=keys, how="semi", nulls_equal=True)
 
+    def matrix(
+        self, kind: str, version: str, key: str, wanted: pl.Series, column: str, dtype: Any = np.float32
+    ) -> NDArray[Any]:
+        """Cached vectors of ``column`` for the distinct keys ``wanted``, in their order: (keys, dimensions).
+
+        They are read batch by batch into a file that the system pages in and out: a million embeddings need no
+        memory of their own. Raises ``KeyError`` for a key that :meth:`results` has not computed.
+        """
+        place = pl.DataFrame({key: wanted}).with_row_index("row")
+        found: NDArray[Any] = np.zeros((len(wanted), 0), dtype)
+        missing = np.ones(len(wanted), bool)
+        with explained_os_errors(self.folder):
+            for part in sorted((self.folder / kind / version).glob("*.parquet")):
+                for batch in pq.ParquetFile(part).iter_batches(_MATRIX_BATCH, columns=[key, column]):
+                    frame = pl.DataFrame(batch).join(place, on=key)
+                    if frame.is_empty():
+                        continue
+                    values = frame[column].explode().to_numpy().reshape(frame.height, -1)
+                    if found.shape[1] == 0:
+                        with tempfile.TemporaryFile(dir=self.folder) as file:
+                            found = np.memmap(file, dtype, "w+", shape=(len(wanted), values.shape[1]))
+                    rows = frame["row"].to_numpy()
+                    found[rows] = values
+                    missing[rows] = False
+        if missing.any():
+            raise KeyError(f"{int(missing.sum())} of {len(wanted)} results are not in {kind}/{version}")
+        return found
+
     @staticmethod
     def _compute(
         folder: Path,
@@ -115,7 +148,8 @@ class ResultCache:
 
     @staticmethod
     def _compact(folder: Path, keys: Sequence[str]) -> None:
-        parts = sorted(folder.glob("*.parquet"))
+        # Large parts stay as they are: putting them together would need the memory that parts save.
+        parts = sorted(p for p in folder.glob("*.parquet") if p.stat().st_size < _COMPACT_BELOW_BYTES)
         if len(parts) >= _COMPACT_FROM_PARTS:
             _append(folder, [pl.scan_parquet(parts).unique(subset=keys, keep="any").collect()])
             for part in parts:

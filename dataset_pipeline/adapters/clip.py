@@ -2,6 +2,9 @@
 
 Belongs here: weights, tokenisers, pixels to tensors, embeddings. Does not belong here: what the
 embeddings are used for (``stages/baselines.py``). An embedding is a float32 vector of length 1.
+
+On a GPU the model runs in half precision (automatic mixed precision) in large batches; on a CPU in single precision.
+Decoding runs in threads beside it, so that the model hardly waits for pictures.
 """
 
 import difflib
@@ -11,7 +14,9 @@ import logging
 import os
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -34,7 +39,10 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 SMALL = "small"
 _TEXT_BATCH = 512
-_IMAGE_BATCH = 64
+_IMAGE_BATCH = {"cpu": 64, "cuda": 512}
+_WEIGHT_SECONDS = 5.0
+"""How long to wait for an answer on whether weights can be downloaded."""
+_FROM_SCRATCH, _FINE_TUNING = 1e-3, 1e-5
 _SHIFT_PX = 4
 
 
@@ -43,9 +51,8 @@ class Encoder:
 
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any) -> None:
         """``preprocess``: PIL image -> tensor; ``tokenizer``: texts -> token tensor."""
-        import torch
 
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = _device()
         self._model = model.to(self.device).eval()
         self._preprocess = preprocess
         self._tokenizer = tokenizer
@@ -54,15 +61,18 @@ class Encoder:
         """(n, dimensions) embeddings of n encoded pictures."""
         import torch
 
-        batches, pending = [], []
-        for data in pictures:
-            pending.append(self._preprocess(open_rgb(data)))
-            if len(pending) == _IMAGE_BATCH:
+        size, batches, pending = _IMAGE_BATCH[self.device], list[Floats](), list[Any]()
+        for tensor in _ahead(self._tensor, pictures, 2 * size):
+            pending.append(tensor)
+            if len(pending) == size:
                 batches.append(self._run(self._model.encode_image, torch.stack(pending)))
                 pending = []
         if pending:
             batches.append(self._run(self._model.encode_image, torch.stack(pending)))
         return np.concatenate(batches) if batches else np.zeros((0, 0), np.float32)
+
+    def _tensor(self, data: bytes) -> Any:
+        return self._preprocess(open_rgb(data))
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
         """(n, dimensions) embeddings of n texts; what exceeds the model's context is cut off."""
@@ -75,10 +85,43 @@ class Encoder:
     def _run(self, encode: Callable[..., "torch.Tensor"], batch: "torch.Tensor") -> Floats:
         import torch
 
-        with torch.inference_mode():
-            embedded = encode(batch.to(self.device), normalize=True)
+        with torch.inference_mode(), torch.autocast(self.device, enabled=self.device == "cuda"):
+            embedded = encode(batch.to(self.device, non_blocking=True), normalize=True)
         result: Floats = embedded.float().cpu().numpy()
         return result
+
+
+def precision() -> str:
+    """In what precision, and where, this machine embeds: part of what decides the last digits of an embedding."""
+    return {"cpu": "float32", "cuda": "mixed precision on cuda"}[_device()]
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _ahead(function: Callable[[bytes], Any], inputs: Iterable[bytes], most: int) -> Iterator[Any]:
+    """``function`` of every input in order, computed by threads that run at most ``most`` inputs ahead.
+
+    Decoding and resizing release Python's lock, so that threads are enough.
+    """
+    threads = min(
+        16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for value in inputs:
+                waiting.append(pool.submit(function, value))
+                if len(waiting) >= most:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def embed_picture_rows(batch: pl.DataFrame, encoder: Callable[[], Encoder]) -> pl.DataFrame:
@@ -125,27 +168,100 @@ def load_encoder(model: ClipModel, base: Path) -> Encoder:
     ``OutsideWorldError`` where the weights cannot be had, with the ways to get them.
     """
     open_clip = _open_clip()
-    _check_architecture(open_clip, model)
+    _check_names(open_clip, model, base)
+    made, preprocess = _created(open_clip, model, base)
+    return Encoder(made, preprocess, open_clip.get_tokenizer(model.architecture))
+
+
+def _created(open_clip: Any, model: ClipModel, base: Path) -> tuple[Any, Any]:
+    """The model with its weights, and its preprocessing. Raises ``OutsideWorldError`` where they cannot be had."""
     checkpoint = _checkpoint(model, base)
-    tags = open_clip.list_pretrained_tags_by_model(model.architecture)
-    if checkpoint is None and model.pretrained not in tags:
-        raise ConfigError(
-            f"baselines.models: '{model.pretrained}' is no file below {base} and no weights of {model.architecture}",
-            hint=f"Nearest weights: {_nearest(str(model.pretrained), tags)}",
-        )
     try:
         with _quiet():
             made, _train, preprocess = open_clip.create_model_and_transforms(
                 model.architecture, pretrained=str(checkpoint) if checkpoint else model.pretrained
             )
-            return Encoder(made, preprocess, open_clip.get_tokenizer(model.architecture))
+            return made, preprocess
     except Exception as error:  # hub clients raise many kinds of errors, all of which mean this
         cause = textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
         raise OutsideWorldError(
-            f"the weights of {model.name} cannot be loaded ({cause})",
-            hint="Build once where the network is, or download the checkpoint there and name its path as "
-            "'pretrained'; 'models: [small]' trains a small one without any download",
+            f"the weights of {model.name} cannot be loaded ({cause})", hint=_HOW_TO_GET_WEIGHTS
         ) from None
+
+
+def _check_names(open_clip: Any, model: ClipModel, base: Path) -> None:
+    """Raises ``ConfigError`` for an architecture or weights that do not exist, with the nearest ones."""
+    _check_architecture(open_clip, model)
+    tags = open_clip.list_pretrained_tags_by_model(model.architecture)
+    if model.pretrained is not None and _checkpoint(model, base) is None and model.pretrained not in tags:
+        raise ConfigError(
+            f"baselines.models: '{model.pretrained}' is no file below {base} and no weights of {model.architecture}",
+            hint=f"Nearest weights: {_nearest(str(model.pretrained), tags)}",
+        )
+
+
+def require_weights(model: ClipModel, base: Path) -> None:
+    """Say in seconds whether a model can be had, without loading it: names, file, local cache, and the network.
+
+    Raises ``ConfigError`` for names that do not exist, ``OutsideWorldError`` for weights that are neither here nor
+    answered for by the network within seconds.
+    """
+    if model.architecture == SMALL and model.pretrained is None:
+        return  # it ships here: no need to load open_clip to know that
+    open_clip = _open_clip()
+    _check_names(open_clip, model, base)
+    if model.pretrained is None or _checkpoint(model, base) is not None:
+        return
+    settings = open_clip.get_pretrained_cfg(model.architecture, model.pretrained)
+    problem = _hub_problem(settings["hf_hub"]) if settings.get("hf_hub") else _url_problem(settings["url"])
+    if problem is not None:
+        raise OutsideWorldError(
+            f"the weights of {model.name} are not on this machine and cannot be downloaded ({problem})",
+            hint=_HOW_TO_GET_WEIGHTS,
+        )
+
+
+def _hub_problem(place: str) -> str | None:
+    """Why a file of the Hugging Face hub cannot be had; None: it is here, or the hub has it."""
+    import huggingface_hub
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    repository, _, name = place.rpartition("/")
+    if not name or "/" not in repository:
+        repository, name = place.rstrip("/"), ""
+    names = [name] if name else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    if any(isinstance(huggingface_hub.try_to_load_from_cache(repository, name), str) for name in names):
+        return None
+    problem = ""
+    for name in names:
+        try:
+            with _quiet():
+                url = huggingface_hub.hf_hub_url(repository, name)
+                huggingface_hub.get_hf_file_metadata(url, timeout=_WEIGHT_SECONDS)
+            return None
+        except Exception as error:  # see _created
+            problem = problem or textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
+    return problem
+
+
+def _url_problem(url: str) -> str | None:
+    import urllib.request
+
+    cached = Path("~/.cache/clip").expanduser() / Path(url).name  # where open_clip keeps it
+    if cached.is_file():
+        return None
+    try:
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - open_clip's own list, https
+        with urllib.request.urlopen(request, timeout=_WEIGHT_SECONDS):  # noqa: S310
+            return None
+    except OSError as error:
+        return textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
+
+
+_HOW_TO_GET_WEIGHTS = (
+    "Build once where the network is, or download the checkpoint there and name its path as "
+    "'pretrained'; 'models: [small]' trains a small one without any download"
+)
 
 
 def _check_architecture(open_clip: Any, model: ClipModel) -> None:
@@ -195,10 +311,15 @@ def _quiet() -> Any:
 
 
 def training_identity(
-    model: ClipModel, sha256s: Sequence[str], captions: Sequence[Sequence[str]], seed: int
+    model: ClipModel,
+    sha256s: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    seed: int,
+    base: Path | None = None,
 ) -> str:
-    """What decides a trained model's weights: settings, seed, pictures and their captions."""
-    digest = hashlib.sha256(repr((model.model_dump(), seed)).encode())
+    """What decides a trained model's weights: settings, seed, weights it starts from, pictures and their captions."""
+    start = None if model.pretrained is None or base is None else model_identity(model, base)
+    digest = hashlib.sha256(repr((model.model_dump(exclude={"name"}), seed, start)).encode())
     for sha256, texts in zip(sha256s, captions, strict=True):
         digest.update(repr((sha256, list(texts))).encode())
     return digest.hexdigest()[:32]
@@ -211,8 +332,11 @@ def trained_encoder(
     seed: int,
     checkpoint: Path,
     progress: Callable[[int, int], None],
+    base: Path | None = None,
 ) -> Encoder:
-    """A model trained from scratch on n pictures and their captions; from ``checkpoint`` if it is there.
+    """A model trained on n pictures and their captions; from ``checkpoint`` if it is there.
+
+    It starts from scratch or, with ``pretrained``, from those weights (a path is relative to ``base``).
 
     ``locations``: n places of pictures; ``captions``: n non-empty lists of texts. One epoch shows
     each picture once, with one of its captions. The loss is CLIP's symmetric cross-entropy
@@ -224,10 +348,16 @@ def trained_encoder(
     if model.train is None:
         raise ValueError(f"{model.name} is not a model to train")
     open_clip = _open_clip()
-    _check_architecture(open_clip, model)
-    with torch.random.fork_rng(devices=[]), _quiet():  # open_clip warns that the weights are random: so it is
-        torch.manual_seed(seed)
-        clip = open_clip.create_model(model.architecture)
+    _check_names(open_clip, model, base or Path())
+    if model.pretrained is not None and not checkpoint.is_file():
+        clip, _preprocess = _created(open_clip, model, base or Path())
+    else:
+        with (
+            torch.random.fork_rng(devices=[]),
+            _quiet(),
+        ):  # open_clip warns that the weights are random: so it is
+            torch.manual_seed(seed)
+            clip = open_clip.create_model(model.architecture)
     tokenizer = open_clip.get_tokenizer(model.architecture)
     preprocess = open_clip.image_transform(
         clip.visual.image_size, is_train=False, mean=clip.visual.image_mean, std=clip.visual.image_std
@@ -240,17 +370,26 @@ def trained_encoder(
             pixels = np.memmap(file, np.uint8, "w+", shape=(len(locations), side, side, 3))
             for row, data in enumerate(read_images(list(locations))):
                 pixels[row] = _square(data, side)
-            loss = _train(clip, tokenizer, pixels, captions, model.train, seed, progress)
+            loss = _train(
+                clip, tokenizer, pixels, captions, model.train, _learning_rate(model), seed, progress
+            )
         if not np.isfinite(loss):
             raise ConfigError(
                 f"baselines.models: training of {model.name} diverged, its loss is {loss}",
-                hint=f"Lower its 'learning_rate', which is {model.train.learning_rate}",
+                hint=f"Lower its 'learning_rate', which is {_learning_rate(model)}",
             )
         stream = io.BytesIO()
         torch.save(clip.state_dict(), stream)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(checkpoint, stream.getvalue())
     return Encoder(clip, preprocess, tokenizer)
+
+
+def _learning_rate(model: ClipModel) -> float:
+    """As configured; otherwise what suits training from scratch, or a model that knows something already."""
+    if model.train is not None and model.train.learning_rate is not None:
+        return model.train.learning_rate
+    return _FROM_SCRATCH if model.pretrained is None else _FINE_TUNING
 
 
 def _square(data: bytes, side: int) -> Bytes:
@@ -266,6 +405,7 @@ def _train(
     pixels: Bytes,
     captions: Sequence[Sequence[str]],
     settings: TrainClip,
+    learning_rate: float,
     seed: int,
     progress: Callable[[int, int], None],
 ) -> float:
@@ -273,7 +413,7 @@ def _train(
     import torch
     from open_clip.loss import ClipLoss
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     clip.to(device).train()
     mean = torch.tensor(clip.visual.image_mean).view(1, 3, 1, 1)
     std = torch.tensor(clip.visual.image_std).view(1, 3, 1, 1)
@@ -286,12 +426,10 @@ def _train(
     plain = [p for p in clip.parameters() if p.ndim < 2]
     optimiser = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
+        lr=learning_rate,
         betas=(0.9, 0.98),
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=max(2, steps)
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=max(2, steps))
     loss_of = ClipLoss()
     generator = np.random.default_rng(seed)
     step = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dataset_pipeline.adapters import images, sources
+from dataset_pipeline.adapters import clip, images, sources
 from dataset_pipeline.config import CleanImages, DatasetConfig, Source, is_inside, load_config
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 from dataset_pipeline.stages import comparison, licences, raw
@@ -39,7 +39,7 @@ def check(config_path: Path) -> CheckResult:
     base = config_path.absolute().parent
     facts = [f"{config_path}: {config.name} {config.version}, {len(config.sources)} source(s)"]
     warnings = [*_author_warnings(config), *_destination_warnings(config, base)]
-    faults = [*_faults_of_settings(config, base), *_missing_models(config)]
+    faults = [*_faults_of_settings(config, base), *_missing_models(config), *_missing_weights(config, base)]
     tables = []
     for source in config.sources:
         try:
@@ -72,6 +72,8 @@ def require_sound_settings(config: DatasetConfig, base: Path) -> None:
         raise ConfigError("\n".join(faults))
     if missing := list(_missing_models(config)):
         raise OutsideWorldError("\n".join(missing))
+    for model in config.baselines.models if config.baselines.enabled else ():
+        clip.require_weights(model, base)
 
 
 def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
@@ -92,6 +94,7 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
         yield "columns.split: missing in every source, and split.method is 'repaired'"
     for read in (
         lambda: sources.read_takedowns(config.takedowns, base),
+        lambda: sources.read_audit(config.label_quality.audit, base),
         lambda: comparison.with_rows(
             sources.read_comparison(config.comparison, base), str(config.comparison)
         ),
@@ -109,6 +112,14 @@ def _missing_models(config: DatasetConfig) -> Iterator[str]:
     for language, name in sorted(config.pii.ner_models.items() if config.pii.enabled else ()):
         if not (Path(name).is_dir() or importlib.util.find_spec(name)):
             yield f"pii.ner_models.{language}: no spaCy model package '{name}' is installed"
+
+
+def _missing_weights(config: DatasetConfig, base: Path) -> Iterator[str]:
+    for model in config.baselines.models if config.baselines.enabled else ():
+        try:
+            clip.require_weights(model, base)
+        except (ConfigError, OutsideWorldError) as error:
+            yield str(error)
 
 
 def _author_warnings(config: DatasetConfig) -> Iterator[str]:

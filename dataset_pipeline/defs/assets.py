@@ -49,6 +49,7 @@ from dataset_pipeline.stages import (
     release,
     report,
     result_tables,
+    scores,
     similarity,
     split,
     statistics,
@@ -156,7 +157,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("train_test_split", "raw_images"),
                 build_clip_baselines,
                 checks.clip_baselines(dataset.config),
-                modules=(baselines, embedding_space, cleanliness, clip),
+                modules=(baselines, scores, embedding_space, cleanliness, clip),
                 settings=("split", "baselines", "seed"),
                 main_table="leaderboard" if dataset.config.baselines.enabled else None,
             ),
@@ -462,9 +463,17 @@ def build_clip_baselines(work: Work) -> None:
     items, image_table = _baseline_items(work)
     embeddings = {}
     if config.baselines.enabled:
+        members: dict[str, list[str]] = {}
         for model in config.baselines.models:
-            embeddings[model.name] = _embed(work, model, items, image_table)
-        results = baselines.evaluate(items, embeddings, config.baselines, config.seed)
+            for number in range(config.baselines.seeds if model.train else 1):
+                name = model.name if number == 0 else f"{model.name} (seed {config.seed + number})"
+                embeddings[name] = _embed(work, model, items, image_table, config.seed + number)
+                members.setdefault(model.name, []).append(name)
+        known = _with_metadata(work, items)
+        results = baselines.evaluate(known, embeddings, config.baselines, config.seed)
+        results.report["seeds"] = scores.over_seeds(
+            results.leaderboard, {name: models for name, models in members.items() if len(models) > 1}
+        )
         others = _other_splits(work)
         results.report["other_splits"] = baselines.on_other_splits(
             items, embeddings, results, others, config.baselines, config.seed
@@ -475,13 +484,15 @@ def build_clip_baselines(work: Work) -> None:
         }
         work.writer.json("baselines", results.report)
         work.writer.table("leaderboard", results.leaderboard)
+        work.writer.table("retrieval", results.retrieval)
         for name, table in results.predictions.items():
             work.writer.table(f"predictions/{name}", table)
         for name, figure in figures.baseline_figures(results.report).items():
             work.writer.file(f"figures/{name}", figure)
         work.writer.facts["leaderboard"] = results.leaderboard.to_dicts()
+        work.writer.facts["retrieval"] = results.retrieval.to_dicts()
     else:
-        work.writer.json("baselines", {"leaderboard": [], "models": {}, "similarity": {}})
+        work.writer.json("baselines", {"leaderboard": [], "retrieval": [], "models": {}, "similarity": {}})
 
 
 def _other_splits(work: Work) -> dict[str, pl.Series]:
@@ -514,18 +525,42 @@ def _baseline_items(work: Work) -> tuple[pl.DataFrame, pl.DataFrame]:
     return items, pictures.sort("sha256").collect()
 
 
-def _embed(work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame) -> baselines.Embeddings:
+def _with_metadata(work: Work, items: pl.DataFrame) -> pl.DataFrame:
+    """Items with what is known of them beside their content, for the baselines that look at nothing else."""
+    facts = (
+        work.inputs["raw_images"]
+        .table("images")
+        .select("sha256", "format", "width_px", "height_px", "size_bytes")
+        .unique("sha256", keep="any")
+    )
+    known = (
+        work.inputs["train_test_split"]
+        .table("items")
+        .select("item_id", "label_source", "source", "licence", "author")
+    )
+    return (
+        items.lazy()
+        .with_columns(text_chars=pl.col("text").str.len_chars())
+        .join(known, on="item_id", how="left", maintain_order="left")
+        .join(facts, left_on="image_sha256", right_on="sha256", how="left", maintain_order="left")
+        .collect()
+    )
+
+
+def _embed(
+    work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame, seed: int
+) -> baselines.Embeddings:
     """A model's embeddings of everything the baselines need, from the cache where they are there."""
     config = work.config
-    identity, encoder, description = _encoder(work, model, items, pictures)
+    identity, encoder, description = _encoder(work, model, items, pictures, seed)
     if encoder is None:
         return baselines.no_embeddings(items, description)
-    version = settings_version(code_version(clip), identity)
-    images = work.cache.results(
+    version = settings_version(code_version(clip), identity, clip.precision())
+    work.cache.results(
         "image_embeddings", version, pictures.lazy(), ["sha256"],
         functools.partial(clip.embed_picture_rows, encoder=encoder), InlineEngine(),
         progress=work.progress(f"{model.name}: pictures embedded"),
-    ).sort("sha256").collect()  # fmt: skip
+    )  # fmt: skip
     texts_of_items = items.select("text").drop_nulls().unique().sort("text")
     labels = baselines.labels_of(items)
     prompts = [prompt for row in baselines.label_prompts(labels, config.baselines.prompts) for prompt in row]
@@ -534,17 +569,20 @@ def _embed(work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame) 
         .unique()
         .sort("text")
     )
-    embedded = work.cache.results(
+    work.cache.results(
         "text_embeddings", version, distinct.lazy(), ["text"],
         functools.partial(clip.embed_text_rows, encoder=encoder), InlineEngine(),
         progress=work.progress(f"{model.name}: texts embedded"),
-    ).sort("text").collect()  # fmt: skip
+    )  # fmt: skip
+    shas, words = pictures["sha256"], distinct["text"]
+    images = shas, work.cache.matrix("image_embeddings", version, "sha256", shas, "embedding")
+    embedded = words, work.cache.matrix("text_embeddings", version, "text", words, "embedding")
     has_seen_labels = model.train is not None and baselines.captions_show_labels(items)
     return baselines.embeddings(items, images, embedded, prompts, len(labels), description, has_seen_labels)
 
 
 def _encoder(
-    work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame
+    work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame, seed: int
 ) -> tuple[str, Callable[[], clip.Encoder] | None, str]:
     """(identity, how to get the encoder, what to say of it): loaded or trained only when it is needed.
 
@@ -564,15 +602,21 @@ def _encoder(
     if known.is_empty():
         return "", None, "not trained: no picture of the training split has a text or a label"
     identity = clip.training_identity(
-        model, known["sha256"].to_list(), known["captions"].to_list(), config.seed
+        model, known["sha256"].to_list(), known["captions"].to_list(), seed, work.dataset.base
     )
     checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(clip)}.pt"
     train = functools.cache(
         functools.partial(
-            clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), config.seed,
-            checkpoint, work.progress(f"{model.name}: training steps"),
+            clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), seed,
+            checkpoint, work.progress(f"{model.name}: training steps"), work.dataset.base,
         )
     )  # fmt: skip
+    if model.pretrained is not None:
+        description = (
+            f"open_clip {model.architecture}, weights {model.pretrained}, fine-tuned on the {known.height:,} pictures "
+            f"of the training split for {model.train.epochs} epochs"
+        )
+        return identity, train, description
     return (
         identity,
         train,
@@ -638,7 +682,7 @@ def _label_errors(work: Work) -> labels.Errors:
         if settings.features in ("auto", m.name)
     ]
     if wanted:
-        vectors = _embed(work, wanted[0], items, pictures)
+        vectors = _embed(work, wanted[0], items, pictures, config.seed)
     else:
         thumbnails = work.inputs["raw_images"].table("images").select("sha256", "thumbnail")
         vectors = classical.classical_features(

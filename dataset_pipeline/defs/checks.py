@@ -116,7 +116,9 @@ def statistics(config: DatasetConfig) -> Gates:
 
 def clip_baselines(config: DatasetConfig) -> Gates:
     """Gates of ``clip_baselines``."""
-    return (frame_type_gate("leaderboard", "leaderboard"),) if config.baselines.enabled else ()
+    if not config.baselines.enabled:
+        return ()
+    return (frame_type_gate("leaderboard", "leaderboard"), frame_type_gate("retrieval", "retrieval"))
 
 
 def label_quality(config: DatasetConfig) -> Gates:

@@ -1,13 +1,16 @@
 """How well simple models predict the labels of the test split, with intervals.
 
-Belongs here: classifiers on embeddings, metrics, and the tables they are recomputed from. Does not
-belong here: making embeddings (``adapters/clip.py``). Every number of the report can be recomputed
-from the prediction tables and ``metadata/items.parquet``.
+Belongs here: classifiers on embeddings, retrieval, and the tables of their answers. Does not belong here: making
+embeddings (``adapters/clip.py``) and scoring answers (``scores.py``). Every number of the report can be
+recomputed from the prediction tables and ``metadata/items.parquet``.
+
+No classifier learns from more than ``baselines.max_training_items`` distinct items, and none is tested on more than
+``MAX_TESTED`` at a time: what is in memory does not grow with the dataset.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,26 +18,33 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dataset_pipeline.config import Baselines as BaselineSettings
+from dataset_pipeline.stages import scores
+from dataset_pipeline.stages.scores import rounded
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 TOP = 5
+RETRIEVED = 10
+MAX_TESTED = 20_000
+"""Test items that are ranked against one another; more are sampled, by seed."""
 _REGULARISATION = (0.01, 0.1, 1.0)
 """Candidates for scikit-learn's C; the validation split chooses."""
+_NEIGHBOURS = (1, 5, 20)
+"""Candidates for k; the validation split chooses."""
+_VOTE_TEMPERATURE = 0.07
+"""A neighbour at cosine s votes with exp(s / 0.07) (Wu et al., 2018)."""
+_SCALES = np.geomspace(1, 300, 40)
+"""Candidates for what cosines are multiplied by to become logits; the validation split chooses."""
+_DEFAULT_SCALE = 100.0
+"""CLIP's own, where there is no validation split."""
+_CHOOSE_ON = 2000
+"""Validation items that choose k and the scale."""
+_CHUNK = 512
 _HISTOGRAM_BINS = 40
-
-LEADERBOARD = {
-    "model": pl.String(),
-    "task": pl.String(),
-    "inputs": pl.String(),
-    "top1": pl.Float64(),
-    "top1_low": pl.Float64(),
-    "top1_high": pl.Float64(),
-    "top5": pl.Float64(),
-    "macro_f1": pl.Float64(),
-    "n_test": pl.Int64(),
-}
+_CATEGORIES = ("label_source", "source", "language", "author", "licence", "format")
+_NUMBERS = ("width_px", "height_px", "size_bytes", "text_chars")
+_TREES, _LEAF = 50, 5
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,11 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Results:
-    """The report (JSON), the leaderboard, and predictions by file name."""
+    """The report (JSON), the leaderboards of classification and retrieval, and predictions by file name."""
 
     report: dict[str, Any]
     leaderboard: pl.DataFrame
+    retrieval: pl.DataFrame
     predictions: dict[str, pl.DataFrame]
 
 
@@ -144,26 +155,26 @@ def captions_show_labels(items: pl.DataFrame) -> bool:
 
 def embeddings(
     items: pl.DataFrame,
-    images: pl.DataFrame,
-    texts: pl.DataFrame,
+    images: tuple[pl.Series, Floats],
+    texts: tuple[pl.Series, Floats],
     prompts: Sequence[str],
     labels: int,
     description: str,
     has_seen_labels: bool = False,
 ) -> Embeddings:
-    """Cached embeddings as arrays.
+    """Embeddings in the order of the items.
 
-    ``images``: sha256, embedding; ``texts``: text, embedding, of all texts and ``prompts``, which are
-    in the order of :func:`label_prompts`.
+    ``images``: checksums and their (pictures, dimensions) vectors; ``texts``: the same of all texts and ``prompts``,
+    which are in the order of :func:`label_prompts`.
     """
-    image, text = _matrix(images["embedding"]), _matrix(texts["embedding"])
-    prompt_rows = rows_of(pl.Series(prompts, dtype=pl.String), texts["text"])
+    (shas, image), (words, text) = images, texts
+    prompt_rows = rows_of(pl.Series(prompts, dtype=pl.String), words)
     return Embeddings(
         description=description,
         image=image,
-        image_row=rows_of(items["image_sha256"], images["sha256"]),
+        image_row=rows_of(items["image_sha256"], shas),
         text=text,
-        text_row=rows_of(items["text"], texts["text"]),
+        text_row=rows_of(items["text"], words),
         label=mean_of_prompts(text[prompt_rows], labels) if labels else np.zeros((0, 0), np.float32),
         has_seen_labels=has_seen_labels,
     )
@@ -173,14 +184,6 @@ def no_embeddings(items: pl.DataFrame, description: str) -> Embeddings:
     """Of a model that cannot see anything of this dataset."""
     nothing, nowhere = np.zeros((0, 0), np.float32), np.full(items.height, -1, np.int64)
     return Embeddings(description, nothing, nowhere, nothing, nowhere, nothing)
-
-
-def _matrix(vectors: pl.Series) -> Floats:
-    if vectors.is_empty():
-        return np.zeros((0, 0), np.float32)
-    width = int(vectors.list.len()[0])
-    flat: Floats = vectors.explode().to_numpy().astype(np.float32, copy=False)
-    return flat.reshape(len(vectors), width)
 
 
 def rows_of(wanted: pl.Series, there: pl.Series) -> Ints:
@@ -207,122 +210,84 @@ def evaluate(
     predictions: dict[str, pl.DataFrame] = {}
     details: dict[str, Any] = {}
 
-    def add(model: str, task: str, inputs: str, scores: Floats, test: Ints, extra: Mapping[str, Any]) -> None:
-        """``scores``: (len(test), labels), higher is more likely."""
-        name = _prediction_name(model, task, inputs)
-        table = _predictions(items, problem, scores, test)
+    def add(model: str, task: str, inputs: str, answer: _Answer, test: Ints) -> None:
+        name = scores.prediction_name(model, task, inputs)
+        table = _predictions(items, problem, answer, test)
         predictions[name] = table
-        row = leaderboard_row(table, groups[test], settings.bootstrap_samples, seed)
+        row = scores.leaderboard_row(table, groups[test], settings.bootstrap_samples, seed)
         rows.append({"model": model, "task": task, "inputs": inputs, **row})
         details[name] = {
-            **extra,
-            "per_class": _accuracy_by(table, "label"),
-            "per_language": _accuracy_by(
+            **answer.chosen,
+            "per_class": scores.accuracy_by(table, "label"),
+            "per_language": scores.accuracy_by(
                 table.with_columns(items[test.tolist()].select("language")), "language"
             ),
+            "calibration": scores.calibration(table)["bins"],
         }
 
     if len(problem.labels) >= 2 and len(problem.test) and len(problem.train):
-        for name, scores in _trivial(problem, seed).items():
-            add(name, "classification", "none", scores, problem.test, {})
+        for name, inputs, guess in _without_content(problem, settings, seed):
+            add(name, "classification", inputs, guess, problem.test)
         for model, vectors in embeddings.items():
             prompted = "prompts of labels" if vectors.has_seen_labels else "zero-shot"
             for inputs, has in inputs_of(vectors):
                 test = problem.test[has[problem.test]]
                 if len(test) == 0:
                     continue
-                add(model, prompted, inputs, _zero_shot(vectors, inputs, test), test, {})
-                probed = _linear_probe(problem, vectors, inputs, has, test, seed)
-                if probed is not None:
-                    add(model, "linear probe", inputs, probed[0], test, {"regularisation_c": probed[1]})
-    leaderboard = pl.DataFrame(rows, schema=LEADERBOARD)
+                if len(vectors.label):
+                    add(model, prompted, inputs, _zero_shot(problem, vectors, inputs, has, test, seed), test)
+                for task, method in (("k-NN", _nearest_neighbours), ("linear probe", _linear_probe)):
+                    learnt = method(problem, vectors, inputs, has, test, settings.max_training_items, seed)
+                    if learnt is not None:
+                        add(model, task, inputs, learnt, test)
+    leaderboard = pl.DataFrame(rows, schema=scores.LEADERBOARD)
+    classified = dict(predictions)
+    found: list[dict[str, Any]] = []
+    for model, vectors in embeddings.items():
+        for direction, ranking, candidates in rankings(items, vectors, tested, seed):
+            predictions[scores.prediction_name(model, "retrieval", direction)] = ranking
+            units = groups[items["item_id"].search_sorted(ranking["item_id"]).to_numpy()]
+            found.append(
+                {
+                    "model": model,
+                    "direction": direction,
+                    **scores.retrieval_row(ranking, units, candidates, settings.bootstrap_samples, seed),
+                }
+            )
+    retrieval = pl.DataFrame(found, schema=scores.RETRIEVAL)
+    unit_of = dict(items[tested.tolist()].select("item_id", "leak_group").iter_rows())
     return Results(
         report={
             "leaderboard": leaderboard.to_dicts(),
+            "retrieval": retrieval.to_dicts(),
+            "paired": scores.paired_against_best(classified, unit_of, settings.bootstrap_samples, seed),
             "details": details,
             "models": {name: vectors.description for name, vectors in embeddings.items()},
             "similarity": {
                 name: similarity
                 for name, vectors in embeddings.items()
-                if (similarity := true_against_shuffled(vectors, tested, groups, seed)) is not None
+                if (similarity := true_against_shuffled(vectors, tested, groups, seed, items)) is not None
             },
             "labels": len(problem.labels),
             "interval": f"95 % percentile bootstrap over leak groups, {settings.bootstrap_samples} samples",
+            "bootstrap_samples": settings.bootstrap_samples,
             "prompts": list(settings.prompts),
             "seed": seed,
         },
         leaderboard=leaderboard,
+        retrieval=retrieval,
         predictions=predictions,
     )
 
 
-def leaderboard_row(table: pl.DataFrame, groups: Ints, samples: int, seed: int) -> dict[str, Any]:
-    """Metrics of one prediction table; ``groups``: (rows,) the unit that the bootstrap draws."""
-    right = (table["predicted"] == table["label"]).to_numpy()
-    low, high = cluster_bootstrap(right, groups, samples, seed)
-    in_top = table.select(pl.col("top5").list.contains(pl.col("label"))).to_series()
-    return {
-        "top1": _rounded(right.mean()),
-        "top1_low": _rounded(low),
-        "top1_high": _rounded(high),
-        "top5": _rounded(float(in_top.mean() or 0.0)),  # type: ignore[arg-type]
-        "macro_f1": _rounded(macro_f1(table["label"], table["predicted"])),
-        "n_test": table.height,
-    }
-
-
-def cluster_bootstrap(right: NDArray[np.bool_], groups: Ints, samples: int, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean of ``right``, drawing whole groups (Field & Welsh, 2007)."""
-    _names, codes = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(codes).astype(np.float64)
-    hits = np.bincount(codes, weights=right.astype(np.float64))
-    generator = np.random.default_rng(seed)
-    means = np.empty(samples)
-    for number in range(samples):  # one draw at a time: memory stays that of one draw
-        drawn = generator.integers(0, len(sizes), len(sizes))
-        means[number] = hits[drawn].sum() / sizes[drawn].sum()
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def bootstrap_macro_f1(table: pl.DataFrame, groups: Ints, samples: int, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of :func:`macro_f1` of a prediction table, drawing whole groups."""
-    names = pl.concat([table["label"], table["predicted"]]).unique().sort()
-    label, predicted = (
-        table[name].replace_strict(names, np.arange(len(names)), return_dtype=pl.Int64).to_numpy()
-        for name in ("label", "predicted")
-    )
-    _names, codes = np.unique(groups, return_inverse=True)
-    count = int(codes.max()) + 1
-    generator = np.random.default_rng(seed)
-    values = np.empty(samples)
-    for number in range(samples):
-        drawn = np.bincount(generator.integers(0, count, count), minlength=count)[codes].astype(np.float64)
-        truth, guessed, hits = (
-            np.bincount(of, weights=drawn * holds, minlength=len(names))
-            for of, holds in ((label, 1), (predicted, 1), (label, label == predicted))
-        )
-        is_there = truth > 0
-        values[number] = (2 * hits[is_there] / (truth + guessed)[is_there]).mean()
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def macro_f1(label: pl.Series, predicted: pl.Series) -> float:
-    """Mean F1 over the labels of the test items; a label that is never predicted counts 0."""
-    frame = pl.DataFrame({"label": label, "predicted": predicted})
-    truth = frame.group_by("label").agg(n=pl.len(), hits=(pl.col("label") == pl.col("predicted")).sum())
-    guesses = frame.group_by("predicted").agg(guessed=pl.len())
-    both = truth.join(guesses, left_on="label", right_on="predicted", how="left").fill_null(0)
-    f1 = both.select((2 * pl.col("hits") / (pl.col("n") + pl.col("guessed"))).alias("f1")).to_series()
-    return float(f1.mean() or 0.0)  # type: ignore[arg-type]
-
-
-def true_against_shuffled(vectors: Embeddings, test: Ints, groups: Ints, seed: int) -> dict[str, Any] | None:
+def true_against_shuffled(
+    vectors: Embeddings, test: Ints, groups: Ints, seed: int, items: pl.DataFrame | None = None
+) -> dict[str, Any] | None:
     """Cosine similarity of the test items' own picture and text, against another group's text.
 
     Returns the histograms of both and the AUC: the probability that a true pair is more similar
-    than a shuffled one. None where the items have no picture or no text.
+    than a shuffled one; with ``items``, also by label and by language, where a shuffled pair is a picture of that value
+    with the text of any other group. None where the items have no picture or no text.
     """
     rows = test[(vectors.image_row[test] >= 0) & (vectors.text_row[test] >= 0)]
     if len(rows) < 2:
@@ -337,17 +302,101 @@ def true_against_shuffled(vectors: Embeddings, test: Ints, groups: Ints, seed: i
     edges = np.linspace(
         min(true.min(), shuffled.min()), max(true.max(), shuffled.max()) + 1e-6, _HISTOGRAM_BINS + 1
     )
-    ranks = _ranks(np.concatenate([true, shuffled]))[: len(true)]
-    auc = (ranks.sum() - len(true) * (len(true) + 1) / 2) / (len(true) * len(shuffled))
-    return {
-        "auc": _rounded(auc),
-        "true_mean": _rounded(true.mean()),
-        "shuffled_mean": _rounded(shuffled.mean()),
-        "pairs": len(true),
-        "edges": [_rounded(edge) for edge in edges],
+    found = {
+        **_separation(true, shuffled),
+        "edges": [rounded(edge) for edge in edges],
         "true": np.histogram(true, edges)[0].tolist(),
         "shuffled": np.histogram(shuffled, edges)[0].tolist(),
     }
+    for column in ("label", "language") if items is not None else ():
+        assert items is not None
+        values = items[column][rows.tolist()]
+        codes = values.rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        names = values.drop_nulls().unique().sort().to_list()
+        parts = []
+        for place, name in enumerate(names, start=1):
+            own = codes == place
+            if (own & apart).any():
+                parts.append({"value": name, **_separation(true[own], shuffled[(codes[apart] == place)])})
+        found[f"by_{column}"] = parts
+    return found
+
+
+def _separation(true: Floats, shuffled: Floats) -> dict[str, Any]:
+    ranks = _ranks(np.concatenate([true, shuffled]))[: len(true)]
+    auc = (ranks.sum() - len(true) * (len(true) + 1) / 2) / (len(true) * len(shuffled))
+    return {
+        "auc": rounded(auc),
+        "true_mean": rounded(true.mean(dtype=np.float64)),
+        "shuffled_mean": rounded(shuffled.mean(dtype=np.float64)),
+        "pairs": len(true),
+    }
+
+
+# -- retrieval -----------------------------------------------------------------------------
+
+
+def rankings(
+    items: pl.DataFrame, vectors: Embeddings, tested: Ints, seed: int
+) -> list[tuple[str, pl.DataFrame, int]]:
+    """Retrieval on the test split: (direction, RANKINGS, number of candidates), for both directions.
+
+    Queries and candidates are the distinct pictures and the distinct texts of the test items: what is there
+    several times is one query, and any text that an item pairs with the picture is a right answer. The rank is that
+    of the best right answer, behind every wrong one that is as similar. At most ``MAX_TESTED`` items take part.
+    """
+    rows = tested[(vectors.image_row[tested] >= 0) & (vectors.text_row[tested] >= 0)]
+    if len(rows) > MAX_TESTED:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_TESTED, replace=False))
+    sides = {
+        "image": (vectors.image, vectors.image_row[rows]),
+        "text": (vectors.text, vectors.text_row[rows]),
+    }
+    if len(rows) == 0 or any(len(np.unique(row)) < 2 for _matrix, row in sides.values()):
+        return []
+    ids = items["item_id"]
+    made = []
+    for asked, answered in (("image", "text"), ("text", "image")):
+        query, first_query, of_query = np.unique(sides[asked][1], return_index=True, return_inverse=True)
+        target, first_target, of_target = np.unique(
+            sides[answered][1], return_index=True, return_inverse=True
+        )
+        rank, top = _ranks_of(
+            np.asarray(sides[asked][0][query]), np.asarray(sides[answered][0][target]), of_query, of_target
+        )
+        target_ids = ids[rows[first_target].tolist()]
+        table = pl.DataFrame(
+            {
+                "item_id": ids[rows[first_query].tolist()],
+                "rank": rank,
+                "retrieved": pl.Series(
+                    [target_ids.gather(row).to_list() for row in top], dtype=pl.List(pl.String)
+                ),
+            },
+            schema=scores.RANKINGS,
+        ).sort("item_id")
+        made.append((f"{asked}-to-{answered}", table, len(target)))
+    return made
+
+
+def _ranks_of(query: Floats, target: Floats, of_query: Ints, of_target: Ints) -> tuple[Ints, Ints]:
+    """(queries,) rank of the best right answer, from 1, and (queries, 10) the first answers, ties by order.
+
+    ``of_query``, ``of_target``: of every pair that belongs together, its query and its target.
+    """
+    order = np.argsort(of_query, kind="stable")
+    starts = np.searchsorted(of_query[order], np.arange(len(query) + 1))
+    right = of_target[order]
+    rank = np.empty(len(query), np.int64)
+    top = np.empty((len(query), min(RETRIEVED, len(target))), np.int64)
+    for start in range(0, len(query), _CHUNK):
+        similarity = query[start : start + _CHUNK] @ target.T
+        top[start : start + _CHUNK] = np.argsort(-similarity, axis=1, kind="stable")[:, : top.shape[1]]
+        for row, its in enumerate(similarity, start=start):
+            mine = np.unique(right[starts[row] : starts[row + 1]])
+            best = its[mine].max()
+            rank[row] = 1 + int((its >= best).sum()) - int((its[mine] >= best).sum())
+    return rank, top
 
 
 # -- other splits --------------------------------------------------------------------------
@@ -374,7 +423,8 @@ def on_other_splits(
     rows = []
     for model, vectors in embeddings.items():
         names = {
-            inputs: _prediction_name(model, "linear probe", inputs) for inputs, _has in inputs_of(vectors)
+            inputs: scores.prediction_name(model, "linear probe", inputs)
+            for inputs, _has in inputs_of(vectors)
         }
         probed = [inputs for inputs, name in names.items() if name in results.predictions]
         if not probed:
@@ -391,33 +441,31 @@ def on_other_splits(
                 table = results.predictions[names[inputs]]
             else:
                 strengths = _REGULARISATION if strength is None else (strength,)
-                scored = _linear_probe(problem, vectors, inputs, has, test, seed, strengths)
+                scored = _linear_probe(
+                    problem, vectors, inputs, has, test, settings.max_training_items, seed, strengths
+                )
                 if scored is None:
                     continue
-                table = _predictions(items, problem, scored[0], test)
-            row = leaderboard_row(table, groups[test], settings.bootstrap_samples, seed)
-            low, high = bootstrap_macro_f1(table, groups[test], settings.bootstrap_samples, seed)
+                table = _predictions(items, problem, scored, test)
+            row = scores.leaderboard_row(table, groups[test], settings.bootstrap_samples, seed)
+            low, high = scores.bootstrap_macro_f1(table, groups[test], settings.bootstrap_samples, seed)
             rows.append(
                 {
                     "model": model,
                     "inputs": inputs,
                     "split": split,
                     **{key: row[key] for key in ("top1", "top1_low", "top1_high", "macro_f1")},
-                    "macro_f1_low": _rounded(low),
-                    "macro_f1_high": _rounded(high),
+                    "macro_f1_low": rounded(low),
+                    "macro_f1_high": rounded(high),
                     "n_train": len(train),
                     "n_test": len(test),
-                    "known_share": _rounded(is_known[test].mean()),
+                    "known_share": rounded(is_known[test].mean()),
                 }
             )
     return rows
 
 
 # -- parts ---------------------------------------------------------------------------------
-
-
-def _prediction_name(model: str, task: str, inputs: str) -> str:
-    return f"{model}__{task}__{inputs}".replace("/", "-").replace(" ", "-")
 
 
 def _problem(items: pl.DataFrame) -> _Problem:
@@ -434,14 +482,77 @@ def _problem(items: pl.DataFrame) -> _Problem:
     )
 
 
-def _trivial(problem: _Problem, seed: int) -> dict[str, Floats]:
-    """Scores of guessing: uniformly at random, and always the commonest labels of the training split."""
+@dataclass(frozen=True)
+class _Answer:
+    """``scores``: (test items, labels), higher is more likely; ``confidence``: (test items,) probability of the
+    first answer; ``chosen``: what the validation split has chosen."""
+
+    scores: Floats
+    confidence: NDArray[np.float64]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _of_probabilities(chance: Floats, chosen: Mapping[str, Any] | None = None) -> _Answer:
+    return _Answer(chance, chance.max(axis=1).astype(np.float64), chosen or {})
+
+
+def _without_content(
+    problem: _Problem, settings: BaselineSettings, seed: int
+) -> Iterator[tuple[str, str, _Answer]]:
+    """Baselines that look at no picture and no text: (model, inputs, answer).
+
+    Guessing at random; always the commonest labels of the training split; the commonest labels among items with
+    the same label source; and a random forest (Breiman, 2001) on everything that is known about an item but its
+    content. If one of the last two does well, labels can be told by a short cut.
+    """
     shape = (len(problem.test), len(problem.labels))
+    uniform = np.full(shape[0], 1 / shape[1])
+    yield "random", "none", _Answer(np.random.default_rng(seed).random(shape, dtype=np.float32), uniform)
     frequency = np.bincount(problem.target[problem.train], minlength=len(problem.labels)).astype(np.float32)
-    return {
-        "random": np.random.default_rng(seed).random(shape, dtype=np.float32),
-        "majority": np.broadcast_to(frequency / frequency.sum(), shape),
-    }
+    frequency /= frequency.sum()
+    yield "majority", "none", _of_probabilities(np.broadcast_to(frequency, shape))
+    items = problem.items
+    if "label_source" in items.columns and items["label_source"].n_unique() > 1:
+        code = _codes(items["label_source"].fill_null(""))
+        counts = np.zeros((int(code.max()) + 1, len(problem.labels)), np.float32)
+        np.add.at(counts, (code[problem.train], problem.target[problem.train]), 1)
+        # A source that train lacks falls back on what is common; elsewhere it decides ties alone.
+        chance = counts[code[problem.test]] + 1e-3 * frequency
+        yield "label source", "label source", _of_probabilities(chance / chance.sum(axis=1, keepdims=True))
+    known = _metadata(items)
+    if known is not None:
+        yield (
+            "metadata",
+            "metadata",
+            _of_probabilities(_forest(problem, known, settings.max_training_items, seed)),
+        )
+
+
+def _metadata(items: pl.DataFrame) -> Floats | None:
+    """(items, columns) what is known of an item beside its content: numbers, and categories by their frequency's rank."""
+    columns = []
+    for name in (name for name in _CATEGORIES if name in items.columns):
+        by_count = items[name].fill_null("").value_counts().sort("count", name, descending=[True, False])
+        if by_count.height > 1:
+            code = dict(zip(by_count[name], range(by_count.height), strict=True))
+            columns.append(items[name].fill_null("").replace_strict(code, return_dtype=pl.Float32).to_numpy())
+    for name in (name for name in _NUMBERS if name in items.columns):
+        if items[name].n_unique() > 1:
+            columns.append(items[name].cast(pl.Float32).fill_null(-1).to_numpy())
+    return np.stack(columns, axis=1).astype(np.float32) if columns else None
+
+
+def _forest(problem: _Problem, known: Floats, limit: int, seed: int) -> Floats:
+    from sklearn.ensemble import RandomForestClassifier
+
+    train = problem.train
+    if len(train) > limit:
+        train = np.sort(np.random.default_rng(seed).choice(train, limit, replace=False))
+    forest = RandomForestClassifier(_TREES, min_samples_leaf=_LEAF, random_state=seed)
+    forest.fit(known[train], problem.target[train])
+    chance = np.zeros((len(problem.test), len(problem.labels)), np.float32)
+    chance[:, forest.classes_] = forest.predict_proba(known[problem.test])
+    return chance
 
 
 def inputs_of(vectors: Embeddings) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -461,14 +572,114 @@ def features(vectors: Embeddings, inputs: str, rows: Ints) -> Floats:
     return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
-def _zero_shot(vectors: Embeddings, inputs: str, test: Ints) -> Floats:
-    """Cosine similarity to each label's prompts; for both inputs, of the sum of the two embeddings."""
-    query = np.zeros((len(test), vectors.label.shape[1]), np.float32)
+def _zero_shot(
+    problem: _Problem, vectors: Embeddings, inputs: str, has: NDArray[np.bool_], test: Ints, seed: int
+) -> _Answer:
+    """Cosine similarity to each label's prompts; for both inputs, of the sum of the two embeddings.
+
+    Confidence is a softmax of scaled cosines. The scale changes no answer; the one with the lowest log-loss on
+    the validation split is taken (temperature scaling: Guo et al., 2017), without one, CLIP's 100.
+    """
+    cosine = _prompt_similarity(vectors, inputs, test)
+    validation = _choosing(problem, has, seed)
+    scale = _DEFAULT_SCALE
+    if len(validation):
+        known, target = _prompt_similarity(vectors, inputs, validation), problem.target[validation]
+        scale = float(
+            min(_SCALES, key=lambda s: -_log_softmax(s * known)[np.arange(len(target)), target].mean())
+        )
+    confidence = np.exp(_log_softmax(scale * cosine.astype(np.float64)).max(axis=1))
+    return _Answer(cosine, confidence, {"scale": rounded(scale)})
+
+
+def _prompt_similarity(vectors: Embeddings, inputs: str, rows: Ints) -> Floats:
+    query = np.zeros((len(rows), vectors.label.shape[1]), np.float32)
     if "image" in inputs:
-        query += vectors.image[vectors.image_row[test]]
+        query += vectors.image[vectors.image_row[rows]]
     if "text" in inputs:
-        query += vectors.text[vectors.text_row[test]]
+        query += vectors.text[vectors.text_row[rows]]
     return query @ vectors.label.T
+
+
+def _log_softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    top = logits - logits.max(axis=1, keepdims=True)
+    result: NDArray[Any] = top - np.log(np.exp(top).sum(axis=1, keepdims=True))
+    return result
+
+
+def _choosing(problem: _Problem, has: NDArray[np.bool_], seed: int) -> Ints:
+    """Validation items that have the input; a sample where they are many."""
+    found = problem.validation[has[problem.validation]]
+    if len(found) > _CHOOSE_ON:
+        return np.sort(np.random.default_rng(seed).choice(found, _CHOOSE_ON, replace=False))
+    return found
+
+
+def _nearest_neighbours(
+    problem: _Problem,
+    vectors: Embeddings,
+    inputs: str,
+    has: NDArray[np.bool_],
+    test: Ints,
+    limit: int,
+    seed: int,
+) -> _Answer | None:
+    """Votes of the k nearest distinct training items by cosine, weighted by similarity and by how many are alike.
+
+    k is chosen from ``_NEIGHBOURS`` by accuracy on the validation split; without one, the middle one is used.
+    """
+    train = problem.train[has[problem.train]]
+    if len(train) == 0:
+        return None
+    rows, weights = _distinct(vectors, inputs, train, problem.target, limit, seed)
+    known, target = _unit(features(vectors, inputs, rows)), problem.target[rows]
+    validation = _choosing(problem, has, seed)
+    k = _NEIGHBOURS[len(_NEIGHBOURS) // 2]
+    labels = len(problem.labels)
+    if len(validation):
+        asked = _unit(features(vectors, inputs, validation))
+        votes = _votes(asked, known, target, weights, labels, _NEIGHBOURS)
+        right = [(vote.argmax(axis=1) == problem.target[validation]).mean() for vote in votes]
+        k = _NEIGHBOURS[int(np.argmax(right))]
+    # Items that look the same have the same neighbours.
+    first, place = _looks(vectors, inputs, test)
+    votes = _votes(_unit(features(vectors, inputs, first)), known, target, weights, labels, (k,))
+    return _of_probabilities(votes[0][place], {"neighbours": k})
+
+
+def _votes(
+    asked: Floats, known: Floats, target: Ints, weights: NDArray[np.float64], labels: int, ks: Sequence[int]
+) -> list[Floats]:
+    """For each k: (asked, labels) shares of the votes."""
+    votes = [np.zeros((len(asked), labels), np.float32) for _k in ks]
+    most = min(max(ks), len(known))
+    for start in range(0, len(asked), _CHUNK):
+        similarity = asked[start : start + _CHUNK] @ known.T
+        near = np.argpartition(-similarity, most - 1, axis=1)[:, :most]
+        close = np.take_along_axis(similarity, near, axis=1)
+        order = np.lexsort((near, -close), axis=1)  # ties go to the item that comes first
+        near, close = np.take_along_axis(near, order, axis=1), np.take_along_axis(close, order, axis=1)
+        vote = np.exp((close - close[:, :1]) / _VOTE_TEMPERATURE) * weights[near]
+        who = np.repeat(np.arange(len(near)) + start, most).reshape(near.shape)
+        for made, k in zip(votes, ks, strict=True):
+            np.add.at(made, (who[:, :k], target[near[:, :k]]), vote[:, :k].astype(np.float32))
+    return [made / made.sum(axis=1, keepdims=True) for made in votes]
+
+
+def _unit(x: Floats) -> Floats:
+    scaled: Floats = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return scaled
+
+
+def _looks(vectors: Embeddings, inputs: str, rows: Ints) -> tuple[Ints, Ints]:
+    """First item of each distinct look among ``rows``, and which of them each row looks like."""
+    shown = [
+        row[rows]
+        for name, row in (("image", vectors.image_row), ("text", vectors.text_row))
+        if name in inputs
+    ]
+    _values, first, place = np.unique(np.stack(shown), axis=1, return_index=True, return_inverse=True)
+    return rows[first], place.ravel()
 
 
 def _linear_probe(
@@ -477,10 +688,11 @@ def _linear_probe(
     inputs: str,
     has: NDArray[np.bool_],
     test: Ints,
+    limit: int,
     seed: int,
     strengths: Sequence[float] = _REGULARISATION,
-) -> tuple[Floats, float | None] | None:
-    """Scores of multinomial logistic regression on standardised features, and the chosen C.
+) -> _Answer | None:
+    """Log-probabilities of multinomial logistic regression on standardised features, and the chosen C.
 
     C is chosen from ``strengths`` by accuracy on the validation split (without one, the middle one is used);
     the final model is the one fitted on the training split with that C. None where no item of the
@@ -494,12 +706,14 @@ def _linear_probe(
     validation = problem.validation[has[problem.validation]]
     if len(train) == 0:
         return None
-    rows, weights = _distinct(vectors, inputs, train, problem.target)
+    rows, weights = _distinct(vectors, inputs, train, problem.target, limit, seed)
     x, y = features(vectors, inputs, rows), problem.target[rows]
-    scores = np.full((len(test), len(problem.labels)), -np.inf, np.float32)
+    found = np.full((len(test), len(problem.labels)), -np.inf, np.float32)
     if len(np.unique(y)) < 2:
-        scores[:, y[0]] = 0.0
-        return scores, None
+        found[:, y[0]] = 0.0
+        return _Answer(found, np.ones(len(test)), {"regularisation_c": None})
+    if len(validation) > MAX_TESTED:
+        validation = np.sort(np.random.default_rng(seed).choice(validation, MAX_TESTED, replace=False))
     x_validation = features(vectors, inputs, validation)
     best: tuple[float, float, Any] | None = None
     for strength in strengths if len(validation) else (strengths[len(strengths) // 2],):
@@ -513,16 +727,20 @@ def _linear_probe(
         if best is None or hits.mean() > best[0]:
             best = (float(hits.mean()), strength, probe)
     assert best is not None
-    scores[:, best[2].classes_] = best[2].predict_log_proba(features(vectors, inputs, test))
-    return scores, best[1]
+    for start in range(0, len(test), MAX_TESTED):
+        part = slice(start, start + MAX_TESTED)
+        found[part, best[2].classes_] = best[2].predict_log_proba(features(vectors, inputs, test[part]))
+    confidence = np.exp(found.max(axis=1).astype(np.float64))
+    return _Answer(found, confidence, {"regularisation_c": best[1]})
 
 
 def _distinct(
-    vectors: Embeddings, inputs: str, items: Ints, target: Ints
+    vectors: Embeddings, inputs: str, items: Ints, target: Ints, limit: int, seed: int
 ) -> tuple[Ints, NDArray[np.float64]]:
     """First item of each distinct (picture, text, label) that the inputs show, and how many are like it.
 
-    Items that share all of them are one example with a weight: the same optimum, sooner.
+    Items that share all of them are one example with a weight: the same optimum, sooner. Of more than ``limit``
+    examples, so many are drawn by seed.
     """
     shown = [target[items]]
     if "image" in inputs:
@@ -530,36 +748,29 @@ def _distinct(
     if "text" in inputs:
         shown.append(vectors.text_row[items])
     _values, first, counts = np.unique(np.stack(shown), axis=1, return_index=True, return_counts=True)
+    if len(first) > limit:
+        drawn = np.random.default_rng(seed).choice(len(first), limit, replace=False)
+        first, counts = first[drawn], counts[drawn]
     order = np.argsort(first)
     return items[first[order]], counts[order].astype(np.float64)
 
 
-def _predictions(items: pl.DataFrame, problem: _Problem, scores: Floats, test: Ints) -> pl.DataFrame:
-    """item_id, label, predicted, score, top5; ties go to the label that sorts first."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+def _predictions(items: pl.DataFrame, problem: _Problem, answer: _Answer, test: Ints) -> pl.DataFrame:
+    """``scores.PREDICTIONS``; ties go to the label that sorts first."""
+    order = np.argsort(-answer.scores, axis=1, kind="stable")[:, :TOP]
     names = np.array(problem.labels, dtype=object)
+    first = np.take_along_axis(answer.scores, order[:, :1], axis=1)[:, 0].astype(np.float64)
     return pl.DataFrame(
         {
             "item_id": items["item_id"][test.tolist()],
             "label": items["label"][test.tolist()],
             "predicted": pl.Series(names[order[:, 0]].tolist(), dtype=pl.String),
-            "score": np.round(np.take_along_axis(scores, order[:, :1], axis=1)[:, 0].astype(np.float64), 5),
+            "score": np.round(first, 5),
+            "confidence": np.round(np.clip(answer.confidence, 0, 1), 6),
             "top5": pl.Series(names[order].tolist(), dtype=pl.List(pl.String)),
-        }
+        },
+        schema=scores.PREDICTIONS,
     )
-
-
-def _accuracy_by(table: pl.DataFrame, column: str) -> list[dict[str, Any]]:
-    """[{value, accuracy, n}], by value."""
-    counted = (
-        table.drop_nulls(column)
-        .group_by(column)
-        .agg(accuracy=(pl.col("label") == pl.col("predicted")).mean().round(6), n=pl.len())
-    )
-    return [
-        {"value": value, "accuracy": accuracy, "n": n}
-        for value, accuracy, n in counted.sort(column).iter_rows()
-    ]
 
 
 def _codes(values: pl.Series) -> Ints:
@@ -573,7 +784,3 @@ def _ranks(values: Floats) -> NDArray[np.float64]:
 
     ranks: NDArray[np.float64] = rankdata(values)
     return ranks
-
-
-def _rounded(value: Any) -> float:
-    return round(float(value), 6)

@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dataset_pipeline.stages.scores import prediction_name
+
 # Okabe and Ito (2008): distinguishable with every common kind of colour blindness.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _MOST_BARS = 25
@@ -117,12 +119,35 @@ def baseline_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
     made = {}
     if report["leaderboard"]:
         made["leaderboard.svg"] = _intervals(report["leaderboard"])
+        made["calibration.svg"] = _calibration(report)
     for model, similarity in report["similarity"].items():
         made[f"similarity_{file_part(model)}.svg"] = _two_histograms(similarity)
     for model, space in (report.get("space") or {}).items():
         if space["map"] is not None:
             made[f"map_{file_part(model)}.svg"] = _map(space["map"]["points"])
     return made
+
+
+def _calibration(report: Mapping[str, Any]) -> bytes:
+    """Reliability diagram (Niculescu-Mizil and Caruana, 2005) of the most accurate baselines."""
+    best = sorted(report["leaderboard"], key=lambda row: -row["top1"])[: len(PALETTE) // 2]
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=PALETTE[7], linewidth=1, linestyle="--")
+        for row, colour in zip(best, PALETTE, strict=False):
+            name = prediction_name(row["model"], row["task"], row["inputs"])
+            bins = report["details"][name]["calibration"]
+            axes.plot(
+                [b["confidence"] for b in bins], [b["accuracy"] for b in bins], "o-", color=colour, markersize=3.5,
+                label=_title(f"{row['model']}, {row['task']}, {row['inputs']} (ECE {row['ece']:.3f})", 60),
+            )  # fmt: skip
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("confidence of the answers")
+        axes.set_ylabel("share of them that is right")
+        _legend_above(axes)
+
+    return _svg(draw, height=3.6)
 
 
 def label_figures(report: Mapping[str, Any]) -> dict[str, bytes]:

@@ -43,6 +43,10 @@ def result_tables(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, pl.Data
     }  # fmt: skip
     if rows := reports.get("baselines", {}).get("leaderboard"):
         tables["baselines"] = pl.DataFrame(rows)
+    if rows := reports.get("baselines", {}).get("retrieval"):
+        tables["retrieval"] = pl.DataFrame(rows)
+    if rows := reports.get("labels", {}).get("errors", {}).get("examples"):
+        tables["label_candidates"] = pl.DataFrame(rows)
     if rows := reports.get("baselines", {}).get("other_splits"):
         tables["other_splits"] = pl.DataFrame(rows)
     if price := reports.get("cleanliness", {}).get("price"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import Baselines
 from dataset_pipeline.stages import baselines as stage
+from dataset_pipeline.stages import scores
 from dataset_pipeline.stages.baselines import Embeddings, evaluate
 
 ITEMS = {
@@ -91,10 +92,11 @@ def test_metrics_by_hand() -> None:
         {
             "label": ["a", "a", "b", "c"],
             "predicted": ["a", "b", "b", "b"],
+            "confidence": [0.9, 0.7, 0.5, 0.5],
             "top5": [["a", "b"], ["b", "a"], ["b", "a"], ["b", "a"]],
         }
     )
-    row = stage.leaderboard_row(table, np.arange(4), 100, 0)
+    row = scores.leaderboard_row(table, np.arange(4), 100, 0)
     assert (row["top1"], row["top5"], row["n_test"]) == (0.5, 0.75, 4)
     # F1: a 2*1/(2+1), b 2*1/(1+3), c 0.
     assert row["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3, abs=1e-6)
@@ -109,7 +111,7 @@ def test_macro_f1_is_that_of_scikit_learn_over_the_labels_of_the_test_items(
     from sklearn.metrics import f1_score
 
     label, predicted = [a for a, _b in pairs], [b for _a, b in pairs]
-    found = stage.macro_f1(pl.Series(label), pl.Series(predicted))
+    found = scores.macro_f1(pl.Series(label), pl.Series(predicted))
     expected = f1_score(label, predicted, labels=sorted(set(label)), average="macro", zero_division=0)
     assert found == pytest.approx(expected)
 
@@ -119,10 +121,10 @@ def test_the_bootstrap_draws_whole_groups() -> None:
     # around 0.91; the group is in a draw or it is not.
     right = np.array([True] * 90 + [False] * 9)
     groups = np.array([0] * 90 + list(range(1, 10)))
-    low, high = stage.cluster_bootstrap(right, groups, 2000, 3)
+    low, high = scores.cluster_bootstrap(right, groups, 2000, 3)
     assert low == 0.0
     assert high > 0.95
-    alone_low, alone_high = stage.cluster_bootstrap(right, np.arange(99), 2000, 3)
+    alone_low, alone_high = scores.cluster_bootstrap(right, np.arange(99), 2000, 3)
     assert 0.83 < alone_low < 0.91 < alone_high < 0.97
 
 
@@ -136,14 +138,14 @@ def test_the_bootstrap_equals_an_obvious_one() -> None:
         drawn = [names[place] for place in draws.integers(0, len(names), len(names))]
         hits = [hit for name in drawn for hit, group in zip(right, groups, strict=True) if group == name]
         means.append(np.mean(hits))
-    assert stage.cluster_bootstrap(right, groups, 200, 9) == pytest.approx(
+    assert scores.cluster_bootstrap(right, groups, 200, 9) == pytest.approx(
         tuple(np.percentile(means, [2.5, 97.5]))
     )
-    assert stage.cluster_bootstrap(right, groups, 200, 9) == stage.cluster_bootstrap(right, groups, 200, 9)
+    assert scores.cluster_bootstrap(right, groups, 200, 9) == scores.cluster_bootstrap(right, groups, 200, 9)
 
 
 def test_one_group_has_an_interval_of_no_width() -> None:
-    assert stage.cluster_bootstrap(np.array([True, False]), np.array([5, 5]), 100, 0) == (0.5, 0.5)
+    assert scores.cluster_bootstrap(np.array([True, False]), np.array([5, 5]), 100, 0) == (0.5, 0.5)
 
 
 def test_ties_of_scores_go_to_the_label_that_sorts_first() -> None:
@@ -220,7 +222,7 @@ def test_a_model_that_was_trained_on_labels_has_no_zero_shot() -> None:
     rows, found = separable()
     seen = Embeddings(**{**found.__dict__, "has_seen_labels": True})
     tasks = {task for _model, task, _inputs in board(evaluate(rows, {"m": seen}, SETTINGS, 0))}
-    assert tasks == {"classification", "prompts of labels", "linear probe"}
+    assert tasks == {"classification", "prompts of labels", "k-NN", "linear probe"}
 
 
 # -- linear probe --------------------------------------------------------------------------
@@ -280,7 +282,9 @@ def test_repeated_items_weigh_as_often_as_they_occur() -> None:
     assert made["predicted"].to_list() == slow.predict(scaler.transform(pictures)).tolist()
     expected = slow.predict_log_proba(scaler.transform(pictures)).max(axis=1)
     assert made["score"].to_numpy() == pytest.approx(expected, abs=2e-3)
-    distinct, weights = stage._distinct(found, "image", np.arange(15), np.array([*[0] * 3, 1, *[0] * 11]))
+    distinct, weights = stage._distinct(
+        found, "image", np.arange(15), np.array([*[0] * 3, 1, *[0] * 11]), 100, 0
+    )
     assert distinct.tolist() == [0, 3, *range(4, 15)]
     assert weights.tolist() == [3, *[1] * 12]
 
@@ -338,7 +342,7 @@ def test_where_there_is_no_task_there_is_no_leaderboard(rows: list[dict[str, Any
     results = evaluate(items(rows), {}, SETTINGS, 0)
     assert results.report["leaderboard"] == []
     assert results.predictions == {}
-    assert results.leaderboard.schema == stage.LEADERBOARD
+    assert results.leaderboard.schema == scores.LEADERBOARD
 
 
 def test_predictions_give_every_number_of_the_leaderboard_again() -> None:
@@ -346,7 +350,8 @@ def test_predictions_give_every_number_of_the_leaderboard_again() -> None:
     groups = {f"{number:03}": number // 6 for number in range(60)}
     rows = rows.with_columns(leak_group=pl.format("g{}", pl.int_range(pl.len()) // 6))
     results = evaluate(rows, {"a/b c": found}, SETTINGS, 7)
-    assert len(results.leaderboard) == len(results.predictions) == len(results.report["details"]) == 8
+    assert len(results.leaderboard) == len(results.report["details"]) == 2 + 3 * 3
+    assert len(results.predictions) == 2 + 3 * 3 + 2
     assert results.report["leaderboard"] == results.leaderboard.to_dicts()
     for row in results.leaderboard.to_dicts():
         name = f"{row['model']}__{row['task']}__{row['inputs']}".replace("/", "-").replace(" ", "-")
@@ -356,9 +361,9 @@ def test_predictions_give_every_number_of_the_leaderboard_again() -> None:
         assert row["top5"] == pytest.approx(
             np.mean([label in five for label, five in zip(table["label"], table["top5"], strict=True)])
         )
-        assert row["macro_f1"] == pytest.approx(stage.macro_f1(table["label"], table["predicted"]), abs=1e-6)
+        assert row["macro_f1"] == pytest.approx(scores.macro_f1(table["label"], table["predicted"]), abs=1e-6)
         of_items = np.array([groups[item] for item in table["item_id"]])
-        low, high = stage.cluster_bootstrap(right, of_items, 100, 7)
+        low, high = scores.cluster_bootstrap(right, of_items, 100, 7)
         assert (row["top1_low"], row["top1_high"]) == pytest.approx((low, high), abs=1e-6)
         # Accuracies of classes and languages are those of the same predictions.
         for part in ("per_class", "per_language"):
@@ -469,6 +474,13 @@ def test_training_captions_of_nothing() -> None:
     assert not stage.captions_show_labels(items([]))
 
 
+def held(table: pl.DataFrame) -> tuple[pl.Series, stage.Floats]:
+    """Keys and vectors of a table of embeddings."""
+    keys = table.to_series(0)
+    width = len(table["embedding"][0]) if len(keys) else 0
+    return keys, np.array(table["embedding"].to_list(), np.float32).reshape(len(keys), width)
+
+
 def test_embeddings_follow_the_items() -> None:
     rows = items(
         [
@@ -489,7 +501,7 @@ def test_embeddings_follow_the_items() -> None:
         },
         schema_overrides={"embedding": pl.List(pl.Float32)},
     )
-    found = stage.embeddings(rows, images, texts, ["a boot", "a hat"], 2, "a model")
+    found = stage.embeddings(rows, held(images), held(texts), ["a boot", "a hat"], 2, "a model")
     assert found.image_row.tolist() == [1, -1, -1, 0]
     assert found.text_row.tolist() == [3, -1, 0, 3]
     assert found.label.tolist() == [[0.0, 1.0], [1.0, 0.0]]
@@ -502,7 +514,7 @@ def test_embeddings_of_items_without_pictures_or_labels() -> None:
     texts = pl.DataFrame(
         {"text": ["a"], "embedding": [[1.0, 0.0]]}, schema_overrides={"embedding": pl.List(pl.Float32)}
     )
-    found = stage.embeddings(items([{"text": "a"}]), nothing, texts, [], 0, "a model")
+    found = stage.embeddings(items([{"text": "a"}]), held(nothing), held(texts), [], 0, "a model")
     assert found.image.shape == (0, 0)
     assert found.image_row.tolist() == [-1]
     results = evaluate(items([{"text": "a"}]), {"m": found}, SETTINGS, 0)
@@ -536,14 +548,16 @@ def test_the_interval_of_macro_f1_is_that_of_the_slow_version() -> None:
     for _ in range(50):
         drawn = names[draws.integers(0, len(names), len(names))]
         rows = np.concatenate([np.flatnonzero(groups == name) for name in drawn])
-        values.append(stage.macro_f1(table["label"].gather(rows), table["predicted"].gather(rows)))
-    assert stage.bootstrap_macro_f1(table, groups, 50, 9) == pytest.approx(np.percentile(values, [2.5, 97.5]))
+        values.append(scores.macro_f1(table["label"].gather(rows), table["predicted"].gather(rows)))
+    assert scores.bootstrap_macro_f1(table, groups, 50, 9) == pytest.approx(
+        np.percentile(values, [2.5, 97.5])
+    )
 
 
 def test_one_group_has_no_interval_but_its_value() -> None:
     table = pl.DataFrame({"label": ["a", "b", "b"], "predicted": ["a", "a", "b"]})
-    value = stage.macro_f1(table["label"], table["predicted"])
-    assert stage.bootstrap_macro_f1(table, np.array([7, 7, 7]), 20, 0) == pytest.approx((value, value))
+    value = scores.macro_f1(table["label"], table["predicted"])
+    assert scores.bootstrap_macro_f1(table, np.array([7, 7, 7]), 20, 0) == pytest.approx((value, value))
 
 
 def memorable(groups: int = 200, members: int = 4) -> tuple[pl.DataFrame, Embeddings]:
@@ -617,3 +631,149 @@ def test_a_split_whose_test_has_no_label_is_left_out() -> None:
     no_train = pl.Series(["test"] * rows.height)
     found = stage.on_other_splits(rows, {"m": seen}, results, {"a": no_test, "b": no_train}, SETTINGS, 0)
     assert [row["split"] for row in found] == ["this"]
+
+
+# -- k-NN, short cuts, retrieval -----------------------------------------------------------
+
+
+def test_neighbours_vote_like_an_obvious_version() -> None:
+    generator = np.random.default_rng(8)
+    known = stage._unit(generator.normal(0, 1, (40, 5)).astype(np.float32))
+    asked = stage._unit(generator.normal(0, 1, (7, 5)).astype(np.float32))
+    target, weights = generator.integers(0, 3, 40), generator.integers(1, 4, 40).astype(np.float64)
+    for k, found in zip((1, 5, 20), stage._votes(asked, known, target, weights, 3, (1, 5, 20)), strict=True):
+        for row in range(7):
+            cosine = known @ asked[row]
+            near = np.argsort(-cosine)[:k]
+            votes = [
+                sum(np.exp(cosine[n] / 0.07) * weights[n] for n in near if target[n] == label)
+                for label in range(3)
+            ]
+            assert found[row] == pytest.approx(np.array(votes) / sum(votes), abs=1e-4)
+
+
+def test_neighbours_name_what_lies_beside_them() -> None:
+    rows, found = separable()
+    results = evaluate(rows, {"m": found}, SETTINGS, 0)
+    made = board(results)
+    assert made["m", "k-NN", "image"]["top1"] == 1.0
+    assert made["m", "k-NN", "text"]["top1"] < 0.8
+    assert results.report["details"]["m__k-NN__image"]["neighbours"] in (1, 5, 20)
+
+
+def test_a_sample_is_learnt_from_where_there_are_many() -> None:
+    rows, found = separable(count=600)
+    few = Baselines(bootstrap_samples=100, max_training_items=100)
+    first, second = (evaluate(rows, {"m": found}, few, 0) for _ in range(2))
+    assert first.report == second.report
+    assert board(first)["m", "linear probe", "image"]["top1"] == 1.0
+    kept, weights = stage._distinct(
+        found, "image", np.arange(600), np.zeros(600, np.int64), limit=100, seed=0
+    )
+    assert len(set(kept.tolist())) == 100
+    assert len(weights) == 100
+
+
+def test_labels_that_follow_from_metadata_are_found_out() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.choice(["boot", "hat", "shirt"], 300)
+    rows = items(
+        [{"label": str(label), "split": ("train", "train", "test")[n % 3]} for n, label in enumerate(labels)]
+    ).with_columns(
+        label_source=pl.Series([{"boot": "ann", "hat": "bo", "shirt": "bo"}[label] for label in labels]),
+        width_px=pl.Series([{"boot": 100, "hat": 200, "shirt": 300}[label] for label in labels]),
+        licence=pl.lit("CC0-1.0"),
+    )
+    made = board(evaluate(rows, {}, SETTINGS, 0))
+    source = made["label source", "classification", "label source"]
+    assert 0.5 < source["top1"] < 0.85  # it tells boots from the rest
+    assert made["metadata", "classification", "metadata"]["top1"] == 1.0
+    # Nothing to tell items apart by: no such baselines.
+    same = rows.with_columns(label_source=pl.lit("ann"), width_px=pl.lit(1))
+    assert {model for model, _task, _inputs in board(evaluate(same, {}, SETTINGS, 0))} == {
+        "random",
+        "majority",
+    }
+
+
+def slow_rank(query: int, of_query: Sequence[int], of_target: Sequence[int], similarity: Any) -> int:
+    """Rank of the best right answer, behind every wrong one that is as similar."""
+    right = {t for q, t in zip(of_query, of_target, strict=True) if q == query}
+    best = max(similarity[query][t] for t in right)
+    return 1 + sum(similarity[query][t] >= best for t in range(len(similarity[query])) if t not in right)
+
+
+@given(st.integers(0, 10**6))
+@settings(deadline=None, max_examples=25)
+def test_retrieval_is_that_of_an_obvious_slow_version(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    # Few distinct values, so that there are ties; items share pictures and texts.
+    picture, word = generator.integers(0, 6, 15), generator.integers(0, 8, 15)
+    image = vectors(generator.integers(-1, 2, (6, 3)).tolist())
+    text = vectors(generator.integers(-1, 2, (8, 3)).tolist())
+    rows = items([{"split": "test"}] * 15)
+    found = Embeddings("m", image, picture, text, word, np.zeros((0, 0), np.float32))
+    made = {name: (table, count) for name, table, count in stage.rankings(rows, found, np.arange(15), 0)}
+    if len(set(picture.tolist())) < 2 or len(set(word.tolist())) < 2:
+        assert made == {}
+        return
+    for name, asked, answered, queries, targets in (
+        ("image-to-text", image, text, picture, word), ("text-to-image", text, image, word, picture),
+    ):  # fmt: skip
+        table, count = made[name]
+        there_q, there_t = sorted(set(queries.tolist())), sorted(set(targets.tolist()))
+        similarity = asked[there_q] @ answered[there_t].T
+        of_query = [there_q.index(q) for q in queries.tolist()]
+        of_target = [there_t.index(t) for t in targets.tolist()]
+        expected = {
+            f"{of_query.index(q):03}": slow_rank(q, of_query, of_target, similarity.tolist())
+            for q in range(len(there_q))
+        }
+        assert dict(table.select("item_id", "rank").iter_rows()) == expected
+        assert count == len(there_t)
+        assert table["retrieved"].list.len().unique().to_list() == [min(10, count)]
+
+
+def test_a_picture_that_equals_its_text_is_found_first() -> None:
+    rows, found = paired(30)
+    results = evaluate(rows, {"m": found}, SETTINGS, 0)
+    for row in results.retrieval.to_dicts():
+        assert (row["recall_at_1"], row["recall_at_10"], row["median_rank"]) == (1.0, 1.0, 1.0)
+        assert (row["queries"], row["candidates"]) == (30, 30)
+    ranking = results.predictions["m__retrieval__image-to-text"]
+    assert ranking.schema == scores.RANKINGS
+    assert [first[0] for first in ranking["retrieved"]] == ranking["item_id"].to_list()
+
+
+def test_equal_embeddings_are_no_hit() -> None:
+    """A model that says the same of everything finds nothing, however ties are broken."""
+    rows = items([{"split": "test"}] * 20)
+    same = vectors([(1, 0)] * 20)
+    found = Embeddings("m", same, np.arange(20), same, np.arange(20), np.zeros((0, 0), np.float32))
+    [first, second] = evaluate(rows, {"m": found}, SETTINGS, 0).retrieval.to_dicts()
+    assert first["recall_at_10"] == second["recall_at_10"] == 0
+    assert first["median_rank"] == 20
+
+
+def test_zero_shot_confidence_is_open_clips_softmax_where_nothing_is_chosen() -> None:
+    import torch
+
+    rows = items([{"label": "boot"}, {"label": "hat"}, *({"label": "hat", "split": "test"},) * 2])
+    found = embedded([(1, 0), (0, 1), (0.1, 1), (1, 0.9)], [()] * 4, [(1, 0), (0, 1)])
+    made = evaluate(rows, {"m": found}, SETTINGS, 0).predictions["m__zero-shot__image"]
+    image = torch.from_numpy(np.asarray(found.image[2:]))
+    chance = (100.0 * image @ torch.from_numpy(np.asarray(found.label)).T).softmax(dim=-1)
+    assert made["confidence"].to_numpy() == pytest.approx(chance.max(dim=1).values.numpy(), abs=1e-5)
+    assert made["predicted"].to_list() == [["boot", "hat"][n] for n in chance.argmax(dim=1).tolist()]
+
+
+def test_similarity_is_told_by_class_and_language() -> None:
+    rows, found = paired()
+    rows = rows.with_columns(
+        label=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("hat")).otherwise(None),
+        language=pl.when(pl.int_range(pl.len()) < 10).then(pl.lit("de")).otherwise(pl.lit("en")),
+    )
+    similarity = evaluate(rows, {"m": found}, SETTINGS, 0).report["similarity"]["m"]
+    assert [(row["value"], row["pairs"]) for row in similarity["by_label"]] == [("hat", 20)]
+    assert [(row["value"], row["pairs"]) for row in similarity["by_language"]] == [("de", 10), ("en", 30)]
+    assert all(row["auc"] > 0.99 for row in similarity["by_language"])
