@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -94,3 +95,36 @@ def test_worker_processes_give_results_in_order() -> None:
         assert list(engine.map(abs, range(-20, 0))) == list(range(20, 0, -1))
     finally:
         engine.close()
+
+
+# -- vectors -------------------------------------------------------------------------------
+
+
+def vector(batch: pl.DataFrame) -> pl.DataFrame:
+    return batch.select(
+        "key", embedding=pl.concat_list(pl.col("key"), pl.col("key") * 2).cast(pl.List(pl.Float32))
+    )
+
+
+def test_vectors_come_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    cache, engine = ResultCache(tmp_path), HereEngine()
+    for keys in ([1, 2, 3], [4, 5]):  # two parts
+        cache.results("vectors", "v", pl.LazyFrame({"key": keys}), ["key"], vector, engine, batch_rows=2)
+    found = cache.matrix("vectors", "v", "key", pl.Series([5, 1, 3]), "embedding")
+    assert found.tolist() == [[5, 10], [1, 2], [3, 6]]
+    assert found.dtype == np.float32
+    with pytest.raises(KeyError, match="1 of 2 results are not in vectors/v"):
+        cache.matrix("vectors", "v", "key", pl.Series([1, 9]), "embedding")
+    assert cache.matrix("vectors", "v", "key", pl.Series([], dtype=pl.Int64), "embedding").shape == (0, 0)
+    assert sorted(path.suffix for path in (tmp_path / "vectors" / "v").iterdir()) == [".parquet"] * 2
+
+
+def test_large_parts_are_not_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataset_pipeline.adapters.cache._COMPACT_FROM_PARTS", 3)
+    monkeypatch.setattr("dataset_pipeline.adapters.cache._COMPACT_BELOW_BYTES", 1)
+    for key in range(5):
+        results(tmp_path, [key], HereEngine())
+    assert len(list((tmp_path / "squares" / "v").glob("*.parquet"))) == 5
+    monkeypatch.setattr("dataset_pipeline.adapters.cache._COMPACT_BELOW_BYTES", 1 << 20)
+    assert results(tmp_path, [0, 1, 2, 3, 4], HereEngine()) == {n: n * n for n in range(5)}
+    assert len(list((tmp_path / "squares" / "v").glob("*.parquet"))) == 1

@@ -321,3 +321,109 @@ def test_a_file_that_is_no_checkpoint_is_a_fault_of_the_outside(tmp_path: Path) 
     (tmp_path / "model.pt").write_bytes(b"not weights")
     with pytest.raises(OutsideWorldError, match="the weights of mine cannot be loaded"):
         clip.load_encoder(ClipModel(name="mine", pretrained="model.pt"), tmp_path)
+
+
+def test_decoding_ahead_keeps_the_order_and_its_bounds() -> None:
+    started: list[int] = []
+
+    def inputs() -> Iterator[bytes]:
+        for number in range(50):
+            started.append(number)
+            yield bytes([number])
+
+    found = clip._ahead(lambda data: data[0] * 2, inputs(), 8)
+    assert next(found) == 0
+    assert len(started) == 8  # no more than that is decoded before it is wanted
+    assert list(found) == [2 * number for number in range(1, 50)]
+
+
+def test_a_picture_that_cannot_be_decoded_is_an_error_of_its_own(encoder: clip.Encoder) -> None:
+    good = encoded(picture(1))
+    with pytest.raises(OSError, match="cannot identify image file"):
+        encoder.embed_images([good, b"no picture", good])
+
+
+def test_embeddings_and_zero_shot_are_those_of_open_clips_own_code(
+    source: tuple[list[str], list[list[str]]], checkpoint: Path, encoder: clip.Encoder
+) -> None:
+    """open_clip's factory, transform, zero-shot classifier and accuracy, on the same weights."""
+    import open_clip
+    import torch
+    from open_clip import build_zero_shot_classifier
+    from open_clip_train.zero_shot import accuracy
+
+    from dataset_pipeline.stages.baselines import label_prompts, mean_of_prompts
+
+    model, _train, preprocess = open_clip.create_model_and_transforms("small", pretrained=str(checkpoint))
+    model.eval()
+    tokenizer = open_clip.get_tokenizer("small")
+    places, captions = source
+    pictures = torch.stack([preprocess(Image.open(place).convert("RGB")) for place in places])
+    names = sorted({texts[0] for texts in captions})[:7]
+    templates = ["{label}", "a photo of {label}"]
+    with torch.inference_mode():
+        image = model.encode_image(pictures, normalize=True)
+        classifier = build_zero_shot_classifier(
+            model, tokenizer, names, [lambda name, t=t: t.replace("{label}", name) for t in templates]
+        )
+        logits = 100.0 * image @ classifier
+    ours = encoder.embed_images(Path(place).read_bytes() for place in places)
+    assert ours == pytest.approx(image.numpy(), abs=1e-5)
+    flat = [prompt for row in label_prompts(names, templates) for prompt in row]
+    labels = mean_of_prompts(encoder.embed_texts(flat), len(names))
+    assert labels == pytest.approx(classifier.numpy().T, abs=1e-5)
+    cosine = ours @ labels.T
+    assert 100 * cosine == pytest.approx(logits.numpy(), abs=1e-2)
+    target = torch.arange(len(places)) % len(names)
+    theirs = accuracy(logits, target, topk=(1, 5))
+    order = np.argsort(-cosine, axis=1)
+    assert (order[:, 0] == target.numpy()).sum() == theirs[0]
+    assert (order[:, :5] == target.numpy()[:, None]).any(axis=1).sum() == theirs[1]
+
+
+def test_fine_tuning_starts_from_the_weights(
+    source: tuple[list[str], list[list[str]]], checkpoint: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    model = ClipModel(
+        name="tuned", architecture="small", pretrained="a/model.pt", train=TrainClip(epochs=1, batch_size=16)
+    )
+    base = checkpoint.parent.parent
+    clip.trained_encoder(model, *source, 1, tmp_path / "tuned.pt", lambda _done, _all: None, base)
+    start, tuned = weights(checkpoint), weights(tmp_path / "tuned.pt")
+    assert not all(torch.equal(start[name], tuned[name]) for name in start)
+    # Two steps of 0.00001 at most: near the weights it came from, far from those of another beginning.
+    assert max(float((start[name].float() - tuned[name].float()).abs().max()) for name in start) < 1e-3
+    identity = clip.training_identity(model, ["s"], [["t"]], 0, base)
+    scratch = clip.training_identity(small(epochs=1), ["s"], [["t"]], 0, base)
+    assert identity != scratch
+
+
+def test_the_name_of_a_model_does_not_change_its_weights() -> None:
+    first, second = (ClipModel(name=name, train=TrainClip()) for name in ("a", "b"))
+    assert clip.training_identity(first, ["s"], [["t"]], 0) == clip.training_identity(
+        second, ["s"], [["t"]], 0
+    )
+
+
+def test_weights_are_asked_for_before_the_work_begins(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Path
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    base = checkpoint.parent.parent
+    clip.require_weights(small(), base)
+    clip.require_weights(ClipModel(name="mine", architecture="small", pretrained="a/model.pt"), base)
+    big = ClipModel(name="big", architecture="ViT-B-32", pretrained="laion2b_s34b_b79k")
+    with pytest.raises(
+        OutsideWorldError, match="the weights of big are not on this machine and cannot be downloaded"
+    ) as caught:
+        clip.require_weights(big, base)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/somewhere/weights")
+    clip.require_weights(big, base)
+    with pytest.raises(ConfigError, match="Nearest weights: laion2b_s34b_b79k"):
+        clip.require_weights(ClipModel(name="m", architecture="ViT-B-32", pretrained="laion2b_s34b"), base)

@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dataset_pipeline.config import Baselines
 from dataset_pipeline.errors import ConfigError
+from dataset_pipeline.stages import baselines
+from dataset_pipeline.stages import release as release_stage
 from dataset_pipeline.tables import PAIRS, REMOVED
 from dataset_pipeline.verification import CHECKS, verify
 from dataset_pipeline_tests.toy_release import Toy, noise_png, sign, toy
@@ -419,6 +422,43 @@ def test_predictions_of_rows_that_are_not_in_test(tmp_path: Path) -> None:
     example.parts["predictions"] = {"majority": train.select("item_id", "label", predicted="label")}
     example.write(tmp_path / "release")
     assert checks(tmp_path / "release") == {"prediction"}
+
+
+def test_scores_are_computed_again_from_predictions(tmp_path: Path) -> None:
+    example = toy()
+    test = example.items.filter(pl.col("split") == "test").sort("item_id")
+    frame = test.select("item_id", "split", "label", "language", "leak_group").with_columns(
+        image_sha256=pl.lit(None, pl.String), text=pl.lit(None, pl.String)
+    )
+    train = example.items.filter(pl.col("split") == "train").select(
+        "item_id", "split", "label", "language", "leak_group"
+    )
+    both = pl.concat([frame, train], how="diagonal").sort("item_id")
+    results = baselines.evaluate(both, {}, Baselines(bootstrap_samples=100), 0)
+    example.parts["predictions"] = results.predictions
+    quality = release_stage.quality_report(example.items.lazy(), example.removed.lazy(), example.pairs.lazy())
+    leaks = {"cross_split_pairs": 0, "random_split_pairs": 7}
+    example.parts["reports"] = {"quality": quality, "leakage": leaks, "baselines": results.report}
+    example.write(tmp_path / "release")
+    assert checks(tmp_path / "release") == set()
+    path = tmp_path / "release" / "reports" / "baselines.json"
+    report = json.loads(path.read_text(encoding="utf-8"))
+    report["leaderboard"][0]["top1"] = 0.99
+    path.write_text(json.dumps(report), encoding="utf-8")
+    sign(tmp_path / "release")
+    [finding] = verify(tmp_path / "release").findings
+    assert str(finding).startswith(
+        "prediction: reports/baselines.json: leaderboard: random__classification__none: top1 is 0.99"
+    )
+    # What is no report at all is a finding too, not a traceback.
+    for nonsense in (
+        '{"leaderboard": 5}',
+        '{"leaderboard": [3], "bootstrap_samples": 5}',
+        '{"leaderboard": [{}], "bootstrap_samples": 5}',
+    ):
+        path.write_text(nonsense, encoding="utf-8")
+        sign(tmp_path / "release")
+        assert verify(tmp_path / "release").findings
 
 
 def test_control_characters_of_the_release_do_not_reach_the_terminal(release: Path) -> None:

@@ -110,6 +110,16 @@ def leaking(folder: Path) -> None:
     pl.DataFrame([row], schema=pl.read_parquet(path).schema).write_parquet(path)
 
 
+def impossible_recall(folder: Path) -> None:
+    """A recall of more than everything."""
+    path = folder / "retrieval.parquet"
+    schema = pl.read_parquet(path).schema
+    row = {
+        name: 1.2 if kind == pl.Float64 else 5 if kind == pl.Int64 else "m" for name, kind in schema.items()
+    }
+    pl.DataFrame([row], schema=schema).write_parquet(path)
+
+
 def candidate_of_nothing(folder: Path) -> None:
     """A candidate for a wrong label that is no item."""
     path = folder / "label_candidates.parquet"
@@ -180,6 +190,7 @@ BAD: dict[str, dict[str, Spoil]] = {
     },
     "clip_baselines": {
         "leaderboard_well_formed": change("leaderboard", pl.lit(1.2).alias("top1"), rows=1),
+        "retrieval_well_formed": impossible_recall,
     },
     "label_quality": {
         "candidates_are_items": candidate_of_nothing,
