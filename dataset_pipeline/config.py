@@ -172,6 +172,11 @@ PersonalDataEntity = Literal[
     "ES_NIF",
     "ES_NIE",
     "FI_PERSONAL_IDENTITY_CODE",
+    "NATIONAL_ID",
+    "DATE_OF_BIRTH",
+    "ADDRESS",
+    "SOCIAL_HANDLE",
+    "PROFILE_URL",
     "URL",
     "PERSON",
     "LOCATION",
@@ -179,29 +184,101 @@ PersonalDataEntity = Literal[
     "ORGANIZATION",
     "DATE_TIME",
 ]
-PersonalDataAction = Literal["redact", "report", "drop"]
+PersonalDataAction = Literal["redact", "mask", "hash", "surrogate", "drop", "review", "report"]
 
 _REPORTED_ENTITIES = frozenset({"URL", "PERSON", "LOCATION", "NRP", "ORGANIZATION", "DATE_TIME"})
+KEYED_ACTIONS = frozenset({"hash", "surrogate"})
+
+
+class NerModel(Settings):
+    """A model that finds names, by the library that runs it."""
+
+    engine: Literal["spacy", "transformers", "gliner"] = "spacy"
+    model: str = Field(
+        description="an installed spaCy package, a model's folder, or a name in the local Hugging Face cache"
+    )
+    labels: dict[str, PersonalDataEntity] = Field(
+        default_factory=dict,
+        description="the model's labels -> entities; empty: the usual ones (PER, LOC, ORG, ...). GLiNER is asked for them",
+    )
+
+
+class PiiKey(Settings):
+    """Where the secret of hashes and surrogates is read from; it is written nowhere."""
+
+    environment: str | None = Field(None, description="an environment variable that holds it")
+    file: str | None = Field(None, description="a file that holds it, beside the config or absolute")
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> "PiiKey":
+        if (self.environment is None) == (self.file is None):
+            raise ValueError("expected one of 'environment' and 'file'")
+        return self
 
 
 class Pii(Settings):
-    """Personal data in texts. See docs/quality/texts.md for how the defaults were chosen."""
+    """Personal data in texts. See docs/quality/personal_data.md for how the defaults were chosen."""
 
     enabled: bool = True
     min_score: float = Field(0.4, ge=0, le=1)
+    min_scores: dict[PersonalDataEntity, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="entity -> threshold, instead of min_score"
+    )
     entities: tuple[PersonalDataEntity, ...] = Field(
         tuple(e for e in get_args(PersonalDataEntity) if e not in {"ORGANIZATION", "DATE_TIME"}),
-        description="what is searched for; PERSON and those after it need a model in ner_models",
+        description="what is searched for; LOCATION and those after it need a model in ner_models",
     )
-    ner_models: dict[str, str] = Field(
-        default_factory=dict, description="language -> spaCy model package; patterns alone elsewhere"
+    ner_models: dict[str, NerModel] = Field(
+        default_factory=dict,
+        description="language -> spaCy model package, or engine and model; patterns alone elsewhere",
     )
     actions: dict[PersonalDataEntity, PersonalDataAction] = Field(
         default_factory=dict,
         description="entity -> action; not named here: URL and what a model finds (PERSON, LOCATION, NRP, "
         "ORGANIZATION, DATE_TIME) are reported, everything else is redacted",
     )
-    allow: tuple[str, ...] = Field((), description="exact strings that are never personal data")
+    key: PiiKey | None = Field(None, description="needed by the actions 'hash' and 'surrogate'")
+    allow: tuple[str, ...] = Field(
+        (),
+        description="strings that are never personal data, in any letter case: brands, product names, own addresses",
+    )
+    allow_patterns: tuple[str, ...] = Field(
+        (), description="regular expressions of whole values that are never personal data: product codes"
+    )
+    allow_files: tuple[str, ...] = Field((), description="files with one string of 'allow' a line")
+    context: dict[PersonalDataEntity, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="entity -> words that, shortly before a value, make it more likely (score + 0.35)",
+    )
+
+    @field_validator("ner_models", mode="before")
+    @classmethod
+    def _name_is_a_spacy_model(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: {"model": model} if isinstance(model, str) else model for key, model in value.items()
+            }
+        return value
+
+    @field_validator("allow_patterns")
+    @classmethod
+    def _is_a_pattern(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _has_a_key_where_needed(self) -> "Pii":
+        keyed = sorted(entity for entity, action in self.actions.items() if action in KEYED_ACTIONS)
+        if keyed and self.key is None:
+            raise ValueError(
+                f"actions.{keyed[0]} is '{self.actions[keyed[0]]}', which needs a secret: add "
+                "key: {environment: NAME} or key: {file: PATH}"
+            )
+        return self
 
     def action(self, entity: str) -> PersonalDataAction:
         """What happens to a text in which ``entity`` is found."""
@@ -209,6 +286,13 @@ class Pii(Settings):
             if name == entity:
                 return action
         return "report" if entity in _REPORTED_ENTITIES else "redact"
+
+    def threshold(self, entity: str) -> float:
+        """The score from which a finding counts."""
+        for name, score in self.min_scores.items():
+            if name == entity:
+                return score
+        return self.min_score
 
 
 class ImageDuplicates(Settings):

@@ -69,7 +69,15 @@ TEXTS: Final[Schema] = {
     "language": pl.String(),  # declared, or identified, or "und"
     "language_confidence": pl.Float32(),  # null where declared
     "findings": pl.List(
-        pl.Struct({"entity": pl.String(), "start": pl.Int32(), "end": pl.Int32(), "score": pl.Float32()})
+        pl.Struct(
+            {
+                "entity": pl.String(),
+                "start": pl.Int32(),
+                "end": pl.Int32(),
+                "score": pl.Float32(),
+                "excerpt": pl.String(),  # for a person to look at: what stands around it, redacted; mostly null
+            }
+        )
     ),  # personal data; offsets in characters of the normalised text; never the value itself
 }
 """One row per distinct (text, declared_language)."""
@@ -214,6 +222,7 @@ REASONS: Final[Mapping[str, str]] = {
     "text_too_short": "every text of the row is shorter than clean.texts.min_chars",
     "text_too_long": "a text of the row is longer than clean.texts.max_chars",
     "personal_data": "a text holds personal data whose action is 'drop'",
+    "personal_data_unsure": "a text holds personal data whose action is 'review': for review",
     "label_missing": "the row has no label",
     "label_dropped": "the row's label is listed in labels.drop",
     "label_unsure": "the row's label is listed in labels.unsure: for review",

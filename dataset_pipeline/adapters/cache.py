@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -66,13 +66,35 @@ class ResultCache:
         *,
         batch_rows: int = 512,
         progress: Progress | None = None,
+        unstored: str | None = None,
     ) -> pl.LazyFrame:
         """Results for ``items``, computing only those that are not there yet.
 
         ``items`` holds distinct ``keys`` and whatever else ``function`` needs; ``function`` takes a
         batch of items and returns rows that hold ``keys``. Returns one row per item that
         ``function`` gave a row for, unsorted.
+
+        ``unstored``: one of the keys whose content must not lie in the cache, because it may hold personal
+        data; its SHA-256 lies there instead.
         """
+        if unstored is not None:
+            hashed = items.with_columns(_sha256_of(pl.col(unstored)).alias(_SHA256))
+            stored = self.results(
+                kind,
+                version,
+                hashed,
+                [_SHA256 if key == unstored else key for key in keys],
+                functools.partial(_without, function=function, column=unstored),
+                engine,
+                batch_rows=batch_rows,
+                progress=progress,
+            )
+            others = [key for key in keys if key != unstored]
+            return (
+                hashed.select(_SHA256, *keys)
+                .join(stored, on=[_SHA256, *others], how="inner", nulls_equal=True)
+                .drop(_SHA256)
+            )
         folder = self.folder / kind / version
         with explained_os_errors(self.folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -154,6 +176,25 @@ class ResultCache:
             _append(folder, [pl.scan_parquet(parts).unique(subset=keys, keep="any").collect()])
             for part in parts:
                 part.unlink(missing_ok=True)
+
+
+_SHA256: Final = "//sha256"  # "//" is in no column's name
+
+
+def _sha256_of(text: pl.Expr) -> pl.Expr:
+    """SHA-256 of each text; lone surrogates cannot be in a polars string."""
+    return text.map_batches(_hashes, return_dtype=pl.Binary)
+
+
+def _hashes(texts: pl.Series) -> pl.Series:
+    return pl.Series([hashlib.sha256(text.encode()).digest() for text in texts], dtype=pl.Binary)
+
+
+def _without(
+    batch: pl.DataFrame, function: Callable[[pl.DataFrame], pl.DataFrame], column: str
+) -> pl.DataFrame:
+    """The results of a batch with the hash of a column in its place."""
+    return function(batch.drop(_SHA256)).with_columns(_sha256_of(pl.col(column)).alias(_SHA256)).drop(column)
 
 
 def _batches(frame: pl.DataFrame, rows: int) -> Iterator[pl.DataFrame]:

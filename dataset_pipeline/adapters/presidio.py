@@ -1,33 +1,35 @@
-"""Personal data found by Microsoft Presidio, without its network access, log lines and guesses.
+"""Personal data found by Microsoft Presidio, python-stdnum, phonenumbers, models and rules of our own, as one finder.
 
-Patterns are searched in every language, names only where a spaCy model is configured. Belongs here:
-Presidio's recognisers and what is wrong with them. Does not belong here: which findings count and
-what happens to them (``stages/pii.py``).
+Patterns are searched in every language, names by a model only where one is configured. Belongs here: putting the
+searches together, Presidio's recognisers and what is wrong with them. Does not belong here: which findings count
+and what happens to them (``stages/pii.py``); the searches that have a module of their own (``phones.py``,
+``identifiers.py``, ``online.py``, ``persons.py``, ``ner.py``).
 
 What differs from Presidio's own engine, and why:
 
 - Recognisers are called directly, and only where a cheap test says that they might find something:
-  a text without a digit holds no card number.
+  a text without a digit holds no card number. A model reads a text only where it may hold a name.
 - Long texts are searched in overlapping windows: some of Presidio's expressions are quadratic, and
   its answer to that, a time limit, makes results depend on the machine.
 - Digits and punctuation of other scripts are read as ASCII, and characters of scripts that write no
   spaces count as spaces: ``\\b`` sees no word boundary between Japanese and an e-mail address.
 - Numbers need a reason: a card an issuer's prefix and length beside the checksum, a phone number in
   national form its country's separators or a word such as "tel", a URL a scheme or "www.".
+- What a model takes for a person scores low beside a word of the trade: "Stan Smith sneakers".
 """
 
 import functools
+import importlib.metadata
 import logging
 import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from dataset_pipeline.adapters import identifiers, ner, online, persons, phones
 from dataset_pipeline.config import Pii
-from dataset_pipeline.errors import OutsideWorldError
 
 Found = tuple[str, int, int, float]
 """Entity, start, end, score."""
@@ -36,54 +38,11 @@ _WINDOW_CHARS: Final = 2_000
 _OVERLAP_CHARS: Final = 400  # longer than any value of the entities below
 
 MODEL_ENTITIES: Final = frozenset({"PERSON", "LOCATION", "NRP", "ORGANIZATION", "DATE_TIME"})
-"""Entities that a spaCy model finds; all others are patterns."""
+"""Entities that a model finds; PERSON, and all others, are found by patterns too."""
 
-# Countries whose national phone numbers a language suggests; numbers with "+" need no country.
-_REGIONS: Final = {
-    "ar": ("SA", "AE", "EG", "MA"),
-    "cs": ("CZ",),
-    "da": ("DK",),
-    "de": ("DE", "AT", "CH"),
-    "el": ("GR",),
-    "en": ("US", "GB", "AU", "IN"),
-    "es": ("ES", "MX", "AR", "CO"),
-    "fa": ("IR",),
-    "fi": ("FI",),
-    "fr": ("FR", "BE", "CH"),
-    "he": ("IL",),
-    "hi": ("IN",),
-    "id": ("ID",),
-    "it": ("IT", "CH"),
-    "ja": ("JP",),
-    "ko": ("KR",),
-    "nl": ("NL", "BE"),
-    "no": ("NO",),
-    "pl": ("PL",),
-    "pt": ("BR", "PT"),
-    "ru": ("RU",),
-    "sv": ("SE",),
-    "th": ("TH",),
-    "tr": ("TR",),
-    "uk": ("UA",),
-    "vi": ("VN",),
-    "zh": ("CN", "TW", "HK"),
-}
-_ANY_REGION: Final = ("US", "GB", "DE", "FR", "IN", "BR")
-_ALL_REGIONS: Final = tuple(dict.fromkeys(region for regions in _REGIONS.values() for region in regions))
-
-# A word for telephone, mobile or calling shortly before a number, in the languages above; no longer word that
-# starts like one: "tela" is a fabric, "cellulose" a fibre.
-_PHONE_WORDS: Final = (
-    r"(?:(?:phone|fone|fono|telef|telep|whats\s?app|mob[ií]l|m[oó]vil|\bhandy|\bcall|\bllam[ae]|\bligue|appelez|"
-    r"hubungi|chiam|\b(?:an)?ruf|тел|моб|звон|τηλ|טלפון|تلفن|هاتف|موبایل|جوال|اتصل|تماس|"
-    r"電話|携帯|手机|手機|电话|致电|전화|휴대폰|연락|फोन|मोबाइल|โทร)\w{0,8}"
-    r"|(?:\bt[eé]l(?:s|nr|no|p)?|\bcell?|\bcel+ular\w?|\bfon|\bfax|\bsms|\bportable)(?![^\W\d_]))"
-)
-_HAS_PHONE_WORD = re.compile(_PHONE_WORDS, re.IGNORECASE)
-_PHONE_WORD = re.compile(rf"{_PHONE_WORDS}\W{{0,4}}(?:\w{{1,8}}\W{{1,4}})?$", re.IGNORECASE)
-_SCORE_AFTER_WORD: Final = 0.85
-
-_DATE = re.compile(r"(?:19|20)\d\d\D\d\d?\D\d\d?(?:\D.*)?|\d\d?\D\d\d?\D(?:19|20)\d\d(?:\D.*)?")
+_SCORE_PRODUCT: Final = 0.25
+_SCORE_IN_CONTEXT: Final = 0.35
+_CONTEXT_CHARS: Final = 40
 
 # Luhn's checksum lets one number in ten pass: issuers' prefixes and lengths (ISO/IEC 7812) must fit too.
 _CARD_NUMBER = re.compile(
@@ -100,79 +59,139 @@ class _Pattern:
 
     entity: str
     recogniser: Any
-    may_match: Callable[[str], bool]
+    may_match: Callable[[str, int], bool]
+    """Takes the text and the number of its digits."""
     score: Callable[[str, Any], float]
 
 
 class PresidioFinder:
     """Finds personal data. Implements ``stages.pii.PersonalDataFinder``."""
 
-    def __init__(self, settings: Pii) -> None:
-        """Raises ``OutsideWorldError`` where a configured model is not installed."""
+    def __init__(self, settings: Pii, *, is_selective: bool = True) -> None:
+        """Raises ``OutsideWorldError`` where a configured model is not installed.
+
+        ``is_selective``: models read only texts that may hold a name; False is for measuring what that loses.
+        """
         _be_quiet()
-        self._patterns = _patterns(frozenset(settings.entities) - MODEL_ENTITIES)
-        self._searches_phones = "PHONE_NUMBER" in settings.entities
-        self._phones: dict[tuple[str, ...], Any] = {}
-        self._model_entities = sorted(MODEL_ENTITIES & frozenset(settings.entities))
+        self._entities = frozenset(settings.entities)
+        self._patterns = _patterns(self._entities)
+        self._model_entities = MODEL_ENTITIES & self._entities
+        # Dates are written in lower case and in digits: asked for them, a model reads everything.
+        self._is_selective = is_selective and "DATE_TIME" not in self._entities
         self._models = {
-            _primary(language): _SpacyModel(language, name)
-            for language, name in sorted(settings.ner_models.items())
+            _primary(language): ner.load(language, model)
+            for language, model in sorted(settings.ner_models.items())
             if self._model_entities
+        }
+        self._context: dict[str, re.Pattern[str]] = {
+            entity: re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, words))})", re.IGNORECASE)
+            for entity, words in settings.context.items()
+            if words
         }
 
     def find(self, texts: Sequence[str], languages: Sequence[str]) -> list[list[Found]]:
         """See ``PersonalDataFinder``. An unknown language (``und``) gets patterns only."""
         found: list[list[Found]] = []
         by_model: dict[str, list[tuple[int, int, str]]] = {}
-        for row, (text, language) in enumerate(zip(texts, languages, strict=True)):
+        for row, (text, language) in enumerate(zip(map(_encodable, texts), languages, strict=True)):
             primary = _primary(language)
             results = set[Found]()
             for offset, window in _windows(text):
                 for entity, start, end, score in self._search_patterns(window, primary):
                     results.add((entity, offset + start, offset + end, score))
-                if primary in self._models and window.strip():
+                if primary in self._models and self._is_for_model(window):
                     by_model.setdefault(primary, []).append((row, offset, window))
             found.append(sorted(results))
         for primary, windows in sorted(by_model.items()):
             searched = self._models[primary].search(
-                [window for _, _, window in windows], self._model_entities
+                [window for _, _, window in windows], self._model_entities | (self._entities & {"ADDRESS"})
             )
-            for (row, offset, _), results_in_window in zip(windows, searched, strict=True):
+            for (row, offset, window), results_in_window in zip(windows, searched, strict=True):
                 found[row] += [
-                    (entity, offset + start, offset + end, score)
+                    (entity, offset + start, offset + end, self._judged(window, entity, start, end, score))
                     for entity, start, end, score in results_in_window
                 ]
         return found
 
+    def _is_for_model(self, text: str) -> bool:
+        return may_hold_names(text) if self._is_selective else bool(text.strip())
+
+    def _judged(self, text: str, entity: str, start: int, end: int, score: float) -> float:
+        """The score of a finding of a model."""
+        if entity == "PERSON" and persons.is_no_person(text, start, end):
+            return _SCORE_PRODUCT
+        return self._in_context(text, entity, start, score)
+
+    def _in_context(self, text: str, entity: str, start: int, score: float) -> float:
+        """The score, higher after a word of ``pii.context``."""
+        words = self._context.get(entity)
+        if words is not None and words.search(text, max(0, start - _CONTEXT_CHARS), start):
+            return round(min(1.0, score + _SCORE_IN_CONTEXT), 6)
+        return score
+
     def _search_patterns(self, text: str, language: str) -> Iterator[Found]:
         views = _views(text)
         for view in views:
-            for pattern in self._patterns:
-                if pattern.may_match(view):
-                    for result in pattern.recogniser.analyze(view, [pattern.entity], None):
-                        # What stands around a value is judged where nothing is blanked out.
-                        score = pattern.score(views[0], result)
-                        start, end = _trimmed(view, result.start, result.end)
-                        yield pattern.entity, start, end, round(score, 6)
-            if self._searches_phones and _has_digits(view, 7):
-                regions = _REGIONS.get(language, _ANY_REGION)
-                for start, end in self._search_phones(view, regions):
-                    yield "PHONE_NUMBER", start, end, _phone_score(views[0], start, end, regions)
-                # After a word for it, a number of any country counts, whatever the language.
-                if _HAS_PHONE_WORD.search(views[0]):
-                    for start, end in self._search_phones(view, _ALL_REGIONS):
-                        if _is_after_phone_word(views[0], start):
-                            yield "PHONE_NUMBER", start, end, _SCORE_AFTER_WORD
+            for entity, first, last, score in self._search_view(view, views[0], language):
+                start, end = _trimmed(view, first, last)
+                if start < end and entity in self._entities:
+                    yield entity, start, end, self._in_context(views[0], entity, start, round(score, 6))
 
-    def _search_phones(self, text: str, regions: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-        recogniser = self._phones.get(regions)
-        if recogniser is None:
-            from presidio_analyzer.predefined_recognizers import PhoneRecognizer
+    def _search_view(self, view: str, whole: str, language: str) -> Iterator[Found]:
+        """``whole`` is the view in which nothing is blanked out: what stands around a value is judged there."""
+        digits = len(_DIGIT.findall(view))
+        for pattern in self._patterns:
+            if pattern.may_match(view, digits):
+                for result in pattern.recogniser.analyze(view, [pattern.entity], None):
+                    yield pattern.entity, result.start, result.end, pattern.score(whole, result)
+        yield from online.search_emails(view)
+        yield from online.search_profiles(view)
+        yield from online.search_handles(view)
+        if digits >= 1:
+            yield from online.search_wallets(view)
+            for address in persons.search_addresses(view):
+                yield address
+                yield from persons.search_addressees(view, address[1])
+        if digits >= 4:
+            yield from persons.search_births(view)
+        if digits >= 6:
+            yield from identifiers.search(view, language)
+            yield from phones.search(view, language)
+        if view is whole:
+            yield from persons.search_names(view, language)
 
-            recogniser = PhoneRecognizer(supported_regions=regions, leniency=1)
-            self._phones[regions] = recogniser
-        for result in recogniser.analyze(text, ["PHONE_NUMBER"], None):
-            yield _whole_phone(text, result.start, result.end)
+
+_CAPITALISED = re.compile(
+    f"[{''.join(map(chr, range(0x41, 0x5B)))}\u00c0-\u00de\u0100-\u024f\u0370-\u052f][^\\W\\d_]*"
+)
+
+
+def may_hold_names(text: str) -> bool:
+    """Whether a model might find a name: a capital letter in a word that is not common, or a script without capitals."""
+    if not text.isascii() and _OTHER_SCRIPTS.search(text):
+        return True
+    for word in _CAPITALISED.finditer(text):
+        lowered = word[0].lower()
+        if lowered != word[0] and not persons.is_common(lowered):
+            return True
+    return False
+
+
+def versions(settings: Pii) -> dict[str, str]:
+    """Versions of everything that decides what is found: part of the address of cached findings."""
+    libraries = ("presidio-analyzer", "phonenumbers", "python-stdnum", "tldextract", "faker")
+    return {
+        **{name: importlib.metadata.version(name) for name in libraries},
+        **ner.versions(settings.ner_models),
+    }
+
+
+def missing_models(settings: Pii) -> list[str]:
+    """One line for each configured model that is not on this machine: which, and how to get it."""
+    if not settings.enabled:
+        return []
+    problems = [ner.missing(language, model) for language, model in sorted(settings.ner_models.items())]
+    return [problem for problem in problems if problem is not None]
 
 
 @functools.lru_cache(maxsize=4)
@@ -194,39 +213,50 @@ def _patterns(entities: frozenset[str]) -> list[_Pattern]:
 
     own_score: Callable[[str, Any], float] = lambda _text, result: result.score  # noqa: E731
     made = [
-        _Pattern("EMAIL_ADDRESS", _email_recogniser(), lambda text: "@" in text, own_score),
-        _Pattern("CREDIT_CARD", _card_recogniser(), lambda text: _has_digits(text, 12), own_score),
-        _Pattern("IBAN_CODE", presidio.IbanRecognizer(), _may_be_iban, own_score),
+        _Pattern("CREDIT_CARD", _card_recogniser(), lambda _, digits: digits >= 12, own_score),
+        _Pattern(
+            "IBAN_CODE",
+            presidio.IbanRecognizer(),
+            lambda text, digits: digits >= 8 and _IBAN_START.search(text) is not None,
+            own_score,
+        ),
         _Pattern(
             "IP_ADDRESS",
             _ip_recogniser(),
-            lambda text: text.count(".") >= 3 or text.count(":") >= 2,
+            lambda text, _: text.count(".") >= 3 or text.count(":") >= 2,
             _ip_score,
         ),
         _Pattern(
             "MAC_ADDRESS",
             presidio.MacAddressRecognizer(),
-            lambda text: text.count(":") >= 5 or text.count("-") >= 5 or text.count(".") >= 2,
+            lambda text, _: text.count(":") >= 5 or text.count("-") >= 5 or text.count(".") >= 2,
             _mac_score,
         ),
-        _Pattern("CRYPTO", presidio.CryptoRecognizer(), _may_be_wallet, own_score),
-        _Pattern("US_SSN", presidio.UsSsnRecognizer(), lambda text: _has_digits(text, 9), own_score),
-        _Pattern("UK_NINO", presidio.UkNinoRecognizer(), lambda text: _has_digits(text, 6), own_score),
+        _Pattern(
+            "CRYPTO",
+            presidio.CryptoRecognizer(),
+            lambda text, digits: digits >= 1 and _LONG_WORD_26.search(text) is not None,
+            own_score,
+        ),
+        _Pattern("US_SSN", presidio.UsSsnRecognizer(), lambda _, digits: digits >= 9, own_score),
+        _Pattern("UK_NINO", presidio.UkNinoRecognizer(), lambda _, digits: digits >= 6, own_score),
         _Pattern(
             "IT_FISCAL_CODE",
             presidio.ItFiscalCodeRecognizer(),
-            lambda text: _LONG_WORD_16.search(text) is not None,
+            lambda text, _: _LONG_WORD_16.search(text) is not None,
             own_score,
         ),
-        _Pattern("ES_NIF", presidio.EsNifRecognizer(), lambda text: _has_digits(text, 7), own_score),
-        _Pattern("ES_NIE", presidio.EsNieRecognizer(), lambda text: _has_digits(text, 7), own_score),
+        _Pattern("ES_NIF", presidio.EsNifRecognizer(), lambda _, digits: digits >= 7, own_score),
+        _Pattern("ES_NIE", presidio.EsNieRecognizer(), lambda _, digits: digits >= 7, own_score),
         _Pattern(
             "FI_PERSONAL_IDENTITY_CODE",
             _finnish_recogniser(),
-            lambda text: _has_digits(text, 9),
+            lambda _, digits: digits >= 9,
             own_score,
         ),
-        _Pattern("URL", _url_recogniser(), lambda text: "://" in text or "www." in text.lower(), own_score),
+        _Pattern(
+            "URL", _url_recogniser(), lambda text, _: "://" in text or "www." in text.lower(), own_score
+        ),
     ]
     return [pattern for pattern in made if pattern.entity in entities]
 
@@ -235,19 +265,6 @@ _LONG_WORD_16 = re.compile(r"[A-Za-z0-9]{16}")
 _LONG_WORD_26 = re.compile(r"(?:bc1|[13])[A-Za-z0-9]{25}")
 _IBAN_START = re.compile(r"[A-Z]{2}[0-9]{2}")
 _DIGIT = re.compile(r"[0-9]")
-
-
-def _has_digits(text: str, count: int) -> bool:
-    """Whether there are that many ASCII digits anywhere; stops counting there."""
-    return any(number >= count for number, _ in enumerate(_DIGIT.finditer(text), start=1))
-
-
-def _may_be_iban(text: str) -> bool:
-    return _IBAN_START.search(text) is not None
-
-
-def _may_be_wallet(text: str) -> bool:
-    return _LONG_WORD_26.search(text) is not None
 
 
 def _ip_recogniser() -> Any:
@@ -293,71 +310,6 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """The stretch without spaces at its ends, which some expressions take in."""
     value = text[start:end]
     return start + len(value) - len(value.lstrip()), end - len(value) + len(value.rstrip())
-
-
-def _whole_phone(text: str, start: int, end: int) -> tuple[int, int]:
-    """The number with the country code that ends before it, and without a bracket that closes nothing."""
-    if text[start] == "(" and ")" not in text[start:end]:
-        start += 1
-    if code := _COUNTRY_CODE.search(text, max(0, start - 8), start):
-        start = code.start()
-    return start, end
-
-
-_COUNTRY_CODE = re.compile(r"(?:\+|\b00)\d{1,3}[ -]?$")
-
-
-def _is_after_phone_word(text: str, start: int) -> bool:
-    return _PHONE_WORD.search(text[max(0, start - 40) : start]) is not None
-
-
-def _phone_score(text: str, start: int, end: int, regions: tuple[str, ...]) -> float:
-    """How sure a number that is valid in some country is meant as a phone number."""
-    value = text[start:end].strip()
-    if _is_after_phone_word(text, start):
-        return _SCORE_AFTER_WORD
-    if value.startswith("+"):
-        return 0.75
-    groups = re.findall(r"\d+", value)
-    if len(groups) == 1:
-        # Digits alone are article numbers or prices more often, unless they start as one dials at home.
-        is_dialled = re.fullmatch(r"0\d{8,13}", value) or (
-            "CN" in regions and re.fullmatch(r"1[3-9]\d{9}", value)
-        )
-        return 0.45 if is_dialled else 0.2
-    if _DATE.fullmatch(value):
-        return 0.1
-    if re.match(r"\(|0\d", value):
-        return 0.5
-    # "32 34 36 38 40" are sizes: without a trunk prefix one group has three digits, and none has many.
-    if max(map(len, groups)) < 3 or len(groups[0]) > 5:
-        return 0.2
-    return 0.5 if _is_grouped_as_usual(value, regions) else 0.3
-
-
-def _is_grouped_as_usual(value: str, regions: tuple[str, ...]) -> bool:
-    """Whether the digits stand in groups in which one of the countries writes its numbers."""
-    from phonenumbers import Leniency, PhoneNumberMatcher
-
-    return any(
-        match.end - match.start == len(value)
-        for region in regions
-        for match in PhoneNumberMatcher(value, region, leniency=Leniency.STRICT_GROUPING)
-    )
-
-
-def _email_recogniser() -> Any:
-    """Presidio's, with the public suffix list that ships with tldextract instead of a download."""
-    import tldextract
-    from presidio_analyzer.predefined_recognizers import EmailRecognizer
-
-    suffixes = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-
-    class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]
-        def validate_result(self, pattern_text: str) -> bool:
-            return bool(suffixes(pattern_text.rpartition("@")[2]).fqdn)
-
-    return OfflineEmailRecognizer()
 
 
 def _card_recogniser() -> Any:
@@ -452,64 +404,12 @@ def _windows(text: str) -> Iterator[tuple[int, str]]:
     yield start, text[start:]
 
 
-# -- names -------------------------------------------------------------------------------------
+def _encodable(text: str) -> str:
+    """The text with the same number of characters, all of which can be encoded: models stop at lone surrogates."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-class _SpacyModel:
-    """A spaCy model behind Presidio's mapping of its labels."""
-
-    def __init__(self, language: str, name: str) -> None:
-        import spacy
-        from presidio_analyzer.nlp_engine import SpacyNlpEngine
-        from presidio_analyzer.predefined_recognizers import SpacyRecognizer
-
-        where = f"pii.ner_models.{language}: the spaCy model '{name}'"
-        # Presidio would download what is not there.
-        if not spacy.util.is_package(name) and not Path(name).is_dir():
-            raise OutsideWorldError(
-                f"{where} is not installed",
-                hint=f"Install it with: pip install {name.replace('_', '-')}; or remove the line: "
-                "then only patterns are searched",
-            )
-        primary = _primary(language)
-        self._language = primary
-        self._engine = SpacyNlpEngine(models=[{"lang_code": primary, "model_name": name}])
-        try:
-            self._engine.load()
-        except (OSError, ValueError) as error:
-            raise OutsideWorldError(
-                f"{where} cannot be loaded: {str(error).splitlines()[0]}",
-                hint="Name an installed spaCy model or the folder of one; or remove the line",
-            ) from None
-        pipeline = self._engine.nlp[primary]
-        if "ner" not in pipeline.pipe_names:
-            raise OutsideWorldError(
-                f"{where} finds no names: it has no component 'ner', only {', '.join(pipeline.pipe_names)}",
-                hint="Name a model that was trained for named entities; or remove the line",
-            )
-        # Lemmas, tags and parses are for context words, which are not used: twice as fast without.
-        pipeline.select_pipes(enable=_with_upstream(pipeline))
-        self._recogniser = SpacyRecognizer(supported_language=primary)
-
-    def search(self, texts: Sequence[str], entities: list[str]) -> list[list[Found]]:
-        found = []
-        for text, artifacts in self._engine.process_batch(list(texts), self._language):
-            found.append(
-                sorted(
-                    (result.entity_type, result.start, result.end, round(float(result.score), 6))
-                    for result in self._recogniser.analyze(text, entities, artifacts)
-                    if result.entity_type in entities
-                )
-            )
-        return found
-
-
-def _with_upstream(pipeline: Any) -> list[str]:
-    """The component that finds names, and the shared vectors it listens to, if it has none of its own."""
-    nodes = pipeline.get_pipe("ner").model.walk()
-    is_listening = any(node.name.endswith("-listener") for node in nodes)
-    wanted = {"ner", "tok2vec", "transformer"} if is_listening else {"ner"}
-    return [name for name in pipeline.pipe_names if name in wanted]
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _primary(language: str) -> str:

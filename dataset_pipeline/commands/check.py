@@ -5,14 +5,13 @@ config (``config.py``) and judging every item (the gates do that).
 """
 
 import difflib
-import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from dataset_pipeline.adapters import clip, images, sources
+from dataset_pipeline.adapters import clip, images, pii_files, presidio, sources
 from dataset_pipeline.config import CleanImages, DatasetConfig, Source, is_inside, load_config
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 from dataset_pipeline.stages import comparison, licences, raw
@@ -39,7 +38,11 @@ def check(config_path: Path) -> CheckResult:
     base = config_path.absolute().parent
     facts = [f"{config_path}: {config.name} {config.version}, {len(config.sources)} source(s)"]
     warnings = [*_author_warnings(config), *_destination_warnings(config, base)]
-    faults = [*_faults_of_settings(config, base), *_missing_models(config), *_missing_weights(config, base)]
+    faults = [
+        *_faults_of_settings(config, base),
+        *presidio.missing_models(config.pii),
+        *_missing_weights(config, base),
+    ]
     tables = []
     for source in config.sources:
         try:
@@ -70,7 +73,7 @@ def require_sound_settings(config: DatasetConfig, base: Path) -> None:
     """
     if faults := list(_faults_of_settings(config, base)):
         raise ConfigError("\n".join(faults))
-    if missing := list(_missing_models(config)):
+    if missing := presidio.missing_models(config.pii):
         raise OutsideWorldError("\n".join(missing))
     for model in config.baselines.models if config.baselines.enabled else ():
         clip.require_weights(model, base)
@@ -92,13 +95,16 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
             yield f"source {source.id}: columns.split: missing, and split.method is 'published'"
     if config.split.method == "repaired" and all(source.columns.split is None for source in config.sources):
         yield "columns.split: missing in every source, and split.method is 'repaired'"
-    for read in (
+    readers: tuple[Callable[[], object], ...] = (
         lambda: sources.read_takedowns(config.takedowns, base),
         lambda: sources.read_audit(config.label_quality.audit, base),
         lambda: comparison.with_rows(
             sources.read_comparison(config.comparison, base), str(config.comparison)
         ),
-    ):
+        lambda: pii_files.read_key(config.pii, base),
+        lambda: pii_files.with_allowed(config, base),
+    )
+    for read in readers:
         try:
             read()
         except ConfigError as error:
@@ -106,12 +112,6 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
     for name, destination in sorted(config.publish.items()):
         if (base / destination.path).is_file():
             yield f"publish.{name}.path: is a file, expected a folder: {base / destination.path}"
-
-
-def _missing_models(config: DatasetConfig) -> Iterator[str]:
-    for language, name in sorted(config.pii.ner_models.items() if config.pii.enabled else ()):
-        if not (Path(name).is_dir() or importlib.util.find_spec(name)):
-            yield f"pii.ner_models.{language}: no spaCy model package '{name}' is installed"
 
 
 def _missing_weights(config: DatasetConfig, base: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import functools
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,21 @@ import dagster as dg
 import polars as pl
 
 from dataset_pipeline import __version__
-from dataset_pipeline.adapters import archive, clip, images, language, notebook, presidio, sources
+from dataset_pipeline.adapters import (
+    archive,
+    clip,
+    identifiers,
+    images,
+    language,
+    ner,
+    notebook,
+    online,
+    persons,
+    phones,
+    pii_files,
+    presidio,
+    sources,
+)
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Snapshot, Store
@@ -53,6 +67,7 @@ from dataset_pipeline.stages import (
     similarity,
     split,
     statistics,
+    surrogates,
     text_pairs,
     texts,
 )
@@ -67,6 +82,10 @@ _PACKAGES = (
     "presidio-analyzer",
     "scikit-learn",
 )
+
+
+_TEXT_MODULES = (texts, pii, surrogates, presidio, phones, identifiers, online, persons, ner, language)
+"""What decides about the analysis of one text."""
 
 
 def lineage(dataset: Dataset) -> Lineage:
@@ -107,8 +126,9 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("raw_texts", "raw_images"),
                 build_cleaned_items,
                 checks.cleaned_items(dataset.config),
-                modules=(clean, texts, pii, presidio, language),
+                modules=(clean, *_TEXT_MODULES),
                 settings=("sources", "takedowns", "labels", "clean", "pii"),
+                reads_besides=allowed_and_key,
                 main_table="items",
                 observes=takedown_sources(dataset),
             ),
@@ -327,20 +347,27 @@ def build_raw_images(work: Work) -> None:
 
 def build_cleaned_items(work: Work) -> None:
     """Check pictures and labels, clean texts, identify languages, redact personal data."""
-    config, names = work.config, work.config.text_names
+    config, names = pii_files.with_allowed(work.config, work.dataset.base), work.config.text_names
     image_table = work.inputs["raw_images"].table("images")
     manifest = work.inputs["raw_texts"].table("items")
     raw_items = pl.concat([manifest, raw.orphan_rows(manifest, image_table)], how="diagonal")
     analysed = work.cache.results(
         "texts",
         settings_version(
-            code_version(texts, pii, presidio, language), config.clean.model_dump(), config.pii.model_dump()
+            code_version(*_TEXT_MODULES),
+            config.clean.model_dump(),
+            config.pii.model_dump(),
+            presidio.versions(config.pii),
+            pii_files.fingerprints(work.config, work.dataset.base),
         ),
         clean.distinct_texts(raw_items, names),
         ["text", "declared_language"],
-        functools.partial(workers.analyse_texts, config=config),
+        functools.partial(
+            workers.analyse_texts, config=config, secret=pii_files.read_key(config.pii, work.dataset.base)
+        ),
         work.engine,
         progress=work.progress("texts analysed"),
+        unstored="text",
     )
     takedowns = sources.read_takedowns(config.takedowns, work.dataset.base)
     cleaned = clean.clean_items(raw_items, image_table, analysed, config, takedowns)
@@ -349,6 +376,7 @@ def build_cleaned_items(work: Work) -> None:
     work.writer.table("removed", cleaned.removed)
     work.writer.table("changes", cleaned.changes)
     work.writer.table("findings", cleaned.findings)
+    work.writer.table("to_review", cleaned.to_review)
     work.writer.json("pii", pii.pii_report(cleaned.findings, cleaned.items, config))
 
 
@@ -408,6 +436,11 @@ def build_train_test_split(work: Work) -> None:
         moved_items=result.moved.head(split.SHOWN_ROWS).to_dicts(),
         low_labels=result.low_labels.head(split.SHOWN_ROWS).to_dicts(),
     )
+
+
+def allowed_and_key(dataset: Dataset, _store: Store) -> Mapping[str, str]:
+    """Fingerprints of the lists of allowed strings and of the secret that ``pii`` names."""
+    return pii_files.fingerprints(dataset.config, dataset.base)
 
 
 def release_before(dataset: Dataset, store: Store) -> dict[str, str]:

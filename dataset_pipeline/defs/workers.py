@@ -11,12 +11,13 @@ from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages import texts
 
 
-def analyse_texts(batch: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
-    """``TEXTS`` of a batch of (text, declared_language)."""
+def analyse_texts(batch: pl.DataFrame, config: DatasetConfig, secret: bytes | None = None) -> pl.DataFrame:
+    """``TEXTS`` of a batch of (text, declared_language); ``secret``: the key of hashes and surrogates."""
     return texts.analyse_texts(
         batch,
         config.clean,
         config.pii,
         language.identifier(config.clean.language),
         presidio.finder(config.pii),
+        secret,
     )

@@ -11,9 +11,11 @@ import polars as pl
 
 from dataset_pipeline.config import DatasetConfig, PersonalDataEntity
 from dataset_pipeline.stages.language import UNDETERMINED
-from dataset_pipeline.stages.pii import FINDINGS, PLACEHOLDER_PATTERN
+from dataset_pipeline.stages.pii import FINDINGS, PLACEHOLDER_PATTERN, TO_REVIEW
 from dataset_pipeline.stages.texts import TOO_LONG
 from dataset_pipeline.tables import ITEMS, REMOVED
+
+_FOR_PERSONAL_DATA: Final = ("personal_data", "personal_data_unsure")
 
 CHANGES: Final = {"item_id": pl.String(), "column": pl.String(), "rule": pl.String()}
 """One row per text of a kept item and rule that changed it."""
@@ -30,6 +32,8 @@ class Cleaned(NamedTuple):
     """``CHANGES``."""
     findings: pl.LazyFrame
     """``FINDINGS`` of items that stay and of those removed for personal data."""
+    to_review: pl.LazyFrame
+    """``TO_REVIEW``: those of the findings that a person should look at."""
 
 
 def distinct_texts(raw: pl.LazyFrame, text_names: Sequence[str]) -> pl.LazyFrame:
@@ -64,6 +68,7 @@ def clean_items(
     _require_analysis(raw, texts, names)
     judged = _judged(_joined(raw, images, texts, config, takedowns), config)
     kept, removed = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
+    findings = _findings(judged, config)
     return Cleaned(
         items=kept.select(
             *(pl.col(name).cast(dtype) for name, dtype in ITEMS.items() if name != "language"),
@@ -82,7 +87,8 @@ def clean_items(
         .select(*REMOVED)
         .sort("item_id", "reason", "detail"),
         changes=_changes(kept, names),
-        findings=_findings(judged, config),
+        findings=findings.select(*FINDINGS),
+        to_review=findings.filter(pl.col("excerpt").is_not_null()).select(*TO_REVIEW),
     )
 
 
@@ -297,18 +303,17 @@ def _text_faults(config: DatasetConfig) -> list[_Fault]:
             ),
         )
     ]
-    dropped = [e for e in get_args(PersonalDataEntity) if config.pii.action(e) == "drop"]
-    found = {
-        name: pl.col(_findings_of(name))
-        .list.eval(pl.element().struct.field("entity").is_in(dropped))
-        .list.any()
-        .fill_null(False)
-        for name in names
-    }
-    if dropped:
-        faults.append(
-            _Fault(pl.any_horizontal(*found.values()), pl.lit("personal_data"), _names_where(found))
-        )
+    for action, reason in (("drop", "personal_data"), ("review", "personal_data_unsure")):
+        entities = [e for e in get_args(PersonalDataEntity) if config.pii.action(e) == action]
+        found = {
+            name: pl.col(_findings_of(name))
+            .list.eval(pl.element().struct.field("entity").is_in(entities))
+            .list.any()
+            .fill_null(False)
+            for name in names
+        }
+        if entities:
+            faults.append(_Fault(pl.any_horizontal(*found.values()), pl.lit(reason), _names_where(found)))
     if settings.required:
         is_empty = (chars == 0) & pl.col("source").is_in(with_texts)
         faults.append(_Fault(is_empty, pl.lit("text_empty"), pl.lit(None, pl.String)))
@@ -346,7 +351,7 @@ def _changes(kept: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
 
 
 def _findings(judged: pl.LazyFrame, config: DatasetConfig) -> pl.LazyFrame:
-    counted = judged.filter(pl.col("reason").is_null() | (pl.col("reason") == "personal_data"))
+    counted = judged.filter(pl.col("reason").is_null() | pl.col("reason").is_in(_FOR_PERSONAL_DATA))
     actions = {entity: config.pii.action(entity) for entity in get_args(PersonalDataEntity)}
     columns = [
         counted.select("item_id", column=pl.lit(name), finding=pl.col(_findings_of(name)))
@@ -358,15 +363,16 @@ def _findings(judged: pl.LazyFrame, config: DatasetConfig) -> pl.LazyFrame:
             start=pl.col("finding").struct.field("start"),
             entity=pl.col("finding").struct.field("entity"),
             score=pl.col("finding").struct.field("score"),
+            excerpt=pl.col("finding").struct.field("excerpt"),
         )
         for name in config.text_names
     ]
-    empty = pl.LazyFrame(schema={**FINDINGS, "start": pl.Int32()}).select(
-        "item_id", "column", "start", "entity", "score"
+    empty = pl.LazyFrame(schema={**TO_REVIEW, "start": pl.Int32()}).select(
+        "item_id", "column", "start", "entity", "score", "excerpt"
     )
     return (
         pl.concat([empty, *columns])
         .sort("item_id", "column", "start", "entity")
         .with_columns(action=pl.col("entity").replace_strict(actions, return_dtype=pl.String))
-        .select(*FINDINGS)
+        .select(*TO_REVIEW)
     )

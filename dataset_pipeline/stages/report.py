@@ -29,6 +29,10 @@ _ENTITIES = {
     "PERSON": "name of a person",
     "URL": "web address",
     "CRYPTO": "address of a cryptocurrency wallet",
+    "NATIONAL_ID": "identity, social security or tax number of a person",
+    "ADDRESS": "postal address",
+    "SOCIAL_HANDLE": "account of a person on a platform",
+    "PROFILE_URL": "link to a person's page",
 }
 """Kinds of personal data whose name does not say what they are."""
 

@@ -20,7 +20,7 @@ import polars as pl
 
 from dataset_pipeline.config import Clean, CleanTexts, Pii
 from dataset_pipeline.stages.language import UNDETERMINED, LanguageIdentifier
-from dataset_pipeline.stages.pii import Finding, PersonalDataFinder, redact, resolve
+from dataset_pipeline.stages.pii import Finding, PersonalDataFinder, excerpts, redact, resolve
 from dataset_pipeline.tables import TEXTS
 
 MOJIBAKE: Final = "mojibake"
@@ -319,12 +319,13 @@ def analyse_texts(
     pii: Pii,
     identifier: LanguageIdentifier,
     finder: PersonalDataFinder,
+    secret: bytes | None = None,
 ) -> pl.DataFrame:
     """``TEXTS`` rows of distinct pairs (text, declared_language), in the order given.
 
     A text too long to be released is emptied and searched for nothing; ``TOO_LONG`` among its
-    changes says so. Personal data is replaced where its action is to redact or to drop; what is
-    only reported stays in the text. Values of personal data are in no other column than ``text``.
+    changes says so. Personal data is replaced as its action says (``secret``: the key of hashes and surrogates);
+    what is only reported stays in the text. Replaced values are in no other column than ``text``.
     """
     raw: list[str] = texts.get_column("text").to_list()
     declared: list[str | None] = texts.get_column("declared_language").to_list()
@@ -334,7 +335,10 @@ def analyse_texts(
     if pii.enabled:
         found = finder.find(normalised, languages)
         findings = [resolve(text, results, pii) for text, results in zip(normalised, found, strict=True)]
-    cleaned = [redact(text, spans, pii) for text, spans in zip(normalised, findings, strict=True)]
+    cleaned = [
+        redact(text, spans, pii, language, secret)
+        for text, spans, language in zip(normalised, findings, languages, strict=True)
+    ]
     for names, before, after in zip(changes, normalised, cleaned, strict=True):
         if before != after:
             names.append(PERSONAL_DATA)
@@ -346,7 +350,13 @@ def analyse_texts(
             "changes": changes,
             "language": languages,
             "language_confidence": confidences,
-            "findings": [[finding._asdict() for finding in spans] for spans in findings],
+            "findings": [
+                [
+                    {**finding._asdict(), "excerpt": excerpt}
+                    for finding, excerpt in zip(spans, excerpts(text, spans, pii), strict=True)
+                ]
+                for text, spans in zip(normalised, findings, strict=True)
+            ],
         },
         schema=dict(TEXTS),
     )

@@ -334,7 +334,7 @@ def test_vectors_that_a_model_shares_stay_enabled(tmp_path: Path, is_shared: boo
     language.to_disk(tmp_path)
     made = PresidioFinder(Pii(ner_models={"en": str(tmp_path)}))
     expected = ["tok2vec", "ner"] if is_shared else ["ner"]
-    assert made._models["en"]._engine.nlp["en"].pipe_names == expected
+    assert made._models["en"].components == expected
     made.find(["Barack Obama was here"], ["en"])
 
 

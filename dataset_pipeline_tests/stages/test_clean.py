@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.clean import CHANGES, Cleaned, clean_items, distinct_texts
-from dataset_pipeline.stages.pii import FINDINGS
+from dataset_pipeline.stages.pii import FINDINGS, TO_REVIEW
 from dataset_pipeline.tables import IMAGES, ITEMS, RAW_ITEMS, REASONS, REMOVED, TEXTS
 
 RAW_SCHEMA = {**RAW_ITEMS, "title": pl.String(), "note": pl.String()}
@@ -83,7 +83,7 @@ def verdicts(cleaned: Cleaned) -> dict[str, tuple[str, str, str | None] | None]:
 
 
 def finding(entity: str, start: int = 0, score: float = 0.9) -> dict[str, Any]:
-    return {"entity": entity, "start": start, "end": start + 3, "score": score}
+    return {"entity": entity, "start": start, "end": start + 3, "score": score, "excerpt": None}
 
 
 # -- every reason --------------------------------------------------------------------------------
@@ -239,6 +239,26 @@ def test_personal_data_to_drop_for() -> None:
     ]
 
 
+def test_what_a_person_should_look_at_is_held_back_or_listed() -> None:
+    rows = [raw_item("held", title="name"), raw_item("unsure", title="phone"), raw_item("sure", title="mail")]
+    special = {
+        "name": {"cleaned": "by <PERSON>", "findings": [{**finding("PERSON", 3), "excerpt": "by <PERSON>"}]},
+        "phone": {"cleaned": "<PHONE_NUMBER> x", "findings": [{**finding("PHONE_NUMBER", score=0.5), "excerpt": "<PHONE_NUMBER> x"}]},
+        "mail": {"cleaned": "<EMAIL_ADDRESS> x", "findings": [finding("EMAIL_ADDRESS")]},
+    }  # fmt: skip
+    cleaned = clean(rows, special=special, pii={"actions": {"PERSON": "review"}})
+    assert verdicts(cleaned) == {
+        "held": ("clean", "personal_data_unsure", "title"),
+        "unsure": None,
+        "sure": None,
+    }
+    assert cleaned.to_review.collect().rows() == [
+        ("held", "title", "PERSON", pytest.approx(0.9), "review", "by <PERSON>"),
+        ("unsure", "title", "PHONE_NUMBER", 0.5, "redact", "<PHONE_NUMBER> x"),
+    ]
+    assert cleaned.findings.collect()["item_id"].to_list() == ["held", "sure", "unsure"]
+
+
 def test_takedowns() -> None:
     rows = [raw_item(name) for name in ("a", "b", "c")]
     named = pl.DataFrame(
@@ -280,6 +300,7 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         "text_too_short": {"title": "x"},
         "text_too_long": {"title": "long"},
         "personal_data": {"title": "iban"},
+        "personal_data_unsure": {"title": "name"},
         **{reason: {"problem": reason} for reason in reading},
     }
     reasons = [*measures, *values, "image_missing", "taken_down"]
@@ -289,10 +310,11 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         special={
             "long": {"cleaned": "", "changes": ["too_long"]},
             "iban": {"cleaned": "<IBAN_CODE> here", "findings": [finding("IBAN_CODE")]},
+            "name": {"cleaned": "<PERSON> here", "findings": [finding("PERSON")]},
         },
         takedowns=pl.DataFrame({"item_id": ["taken_down"]}),
         labels={"drop": ["Skip"], "unsure": ["Not sure"]},
-        pii={"actions": {"IBAN_CODE": "drop"}},
+        pii={"actions": {"IBAN_CODE": "drop", "PERSON": "review"}},
         clean={"texts": {"min_chars": 2}},
     )
     given = {item_id: verdict and verdict[:2] for item_id, verdict in verdicts(cleaned).items()}
@@ -383,11 +405,12 @@ def test_nothing_is_lost_and_order_does_not_matter(
         "clean": {"texts": {"min_chars": 2}},
     }  # fmt: skip
     cleaned = clean(raw, images=images, **settings)
-    kept, removed, changes, findings = (table.collect() for table in cleaned)
+    kept, removed, changes, findings, to_review = (table.collect() for table in cleaned)
     assert dict(kept.schema) == {**ITEMS, "title": pl.String, "note": pl.String}
     assert dict(removed.schema) == dict(REMOVED)
     assert dict(changes.schema) == CHANGES
     assert dict(findings.schema) == FINDINGS
+    assert dict(to_review.schema) == TO_REVIEW
     ids = [*kept["item_id"], *removed["item_id"]]
     assert sorted(ids) == sorted(row["item_id"] for row in raw)
     assert set(removed["reason"]) <= set(REASONS) - {"duplicate"}
@@ -403,7 +426,7 @@ def test_nothing_is_lost_and_order_does_not_matter(
 
 def test_no_items() -> None:
     cleaned = clean([])
-    assert [table.collect().height for table in cleaned] == [0, 0, 0, 0]
+    assert [table.collect().height for table in cleaned] == [0, 0, 0, 0, 0]
     assert dict(cleaned.items.collect().schema) == {**ITEMS, "title": pl.String, "note": pl.String}
 
 

@@ -183,11 +183,16 @@ def test_report_counts() -> None:
     assert report["entities"]["PERSON"] == "report"
     assert report["models"] == {"de": "some_model"}
     assert (report["findings"], report["items_with_findings"], report["items_removed"]) == (6, 3, 1)
+    assert report["items_searched"] == 4  # those left with a text, and the removed one
+    of_one, of_two = (
+        {"share": 0.25, "interval": [0.045587, 0.699358]},
+        {"share": 0.5, "interval": [0.150039, 0.849961]},
+    )
     assert report["by_entity"] == [
-        {"entity": "EMAIL_ADDRESS", "findings": 2, "items": 2},
-        {"entity": "IBAN_CODE", "findings": 1, "items": 1},
-        {"entity": "PERSON", "findings": 1, "items": 1},
-        {"entity": "PHONE_NUMBER", "findings": 2, "items": 1},
+        {"entity": "EMAIL_ADDRESS", "findings": 2, "items": 2, **of_two},
+        {"entity": "IBAN_CODE", "findings": 1, "items": 1, **of_one},
+        {"entity": "PERSON", "findings": 1, "items": 1, **of_one},
+        {"entity": "PHONE_NUMBER", "findings": 2, "items": 1, **of_one},
     ]
     assert report["by_action"] == [
         {"action": "drop", "findings": 1, "items": 1},
@@ -195,8 +200,14 @@ def test_report_counts() -> None:
         {"action": "report", "findings": 1, "items": 1},
     ]
     assert report["by_column"] == [
-        {"column": "title", "texts": 3, "texts_with_findings": 2, "share": 0.666667},
-        {"column": "note", "texts": 1, "texts_with_findings": 1, "share": 1.0},
+        {
+            "column": "title",
+            "texts": 3,
+            "texts_with_findings": 2,
+            "share": 0.666667,
+            "interval": [0.20766, 0.938508],
+        },
+        {"column": "note", "texts": 1, "texts_with_findings": 1, "share": 1.0, "interval": [0.206549, 1.0]},
     ]
     assert report["by_language"] == [
         {"language": "de", "findings": 2, "items": 1},

@@ -237,7 +237,7 @@ def test_analysis_in_full() -> None:
     assert dict(frame.schema) == dict(TEXTS)
     assert frame.drop("text", "declared_language").to_dicts() == [
         {"cleaned": "xx call <PHONE_NUMBER> now", "changes": ["personal_data"], "language": "xx", "language_confidence": 1.0,
-         "findings": [{"entity": "PHONE_NUMBER", "start": 8, "end": 14, "score": pytest.approx(0.9)}]},
+         "findings": [{"entity": "PHONE_NUMBER", "start": 8, "end": 14, "score": pytest.approx(0.9), "excerpt": None}]},
         {"cleaned": "declared", "changes": ["html", "whitespace"], "language": "fr", "language_confidence": None, "findings": []},
         {"cleaned": "12", "changes": [], "language": "und", "language_confidence": pytest.approx(0.2), "findings": []},
     ]  # fmt: skip
