@@ -40,6 +40,7 @@ _OVERLAP_CHARS: Final = 400  # longer than any value of the entities below
 MODEL_ENTITIES: Final = frozenset({"PERSON", "LOCATION", "NRP", "ORGANIZATION", "DATE_TIME"})
 """Entities that a model finds; PERSON, and all others, are found by patterns too."""
 
+_SURE: Final = 0.45
 _SCORE_PRODUCT: Final = 0.25
 _SCORE_IN_CONTEXT: Final = 0.35
 _CONTEXT_CHARS: Final = 40
@@ -97,9 +98,11 @@ class PresidioFinder:
             primary = _primary(language)
             results = set[Found]()
             for offset, window in _windows(text):
-                for entity, start, end, score in self._search_patterns(window, primary):
-                    results.add((entity, offset + start, offset + end, score))
-                if primary in self._models and self._is_for_model(window):
+                by_pattern = list(self._search_patterns(window, primary))
+                results.update(
+                    (entity, offset + start, offset + end, score) for entity, start, end, score in by_pattern
+                )
+                if primary in self._models and self._is_for_model(window, by_pattern):
                     by_model.setdefault(primary, []).append((row, offset, window))
             found.append(sorted(results))
         for primary, windows in sorted(by_model.items()):
@@ -113,8 +116,13 @@ class PresidioFinder:
                 ]
         return found
 
-    def _is_for_model(self, text: str) -> bool:
-        return may_hold_names(text) if self._is_selective else bool(text.strip())
+    def _is_for_model(self, text: str, found: Sequence[Found]) -> bool:
+        """Whether a model should read the text: what patterns are sure of needs no second opinion."""
+        if not self._is_selective:
+            return bool(text.strip())
+        return may_hold_names(
+            _blanked(text, [(start, end) for _, start, end, score in found if score >= _SURE])
+        )
 
     def _judged(self, text: str, entity: str, start: int, end: int, score: float) -> float:
         """The score of a finding of a model."""
@@ -159,6 +167,16 @@ class PresidioFinder:
             yield from phones.search(view, language)
         if view is whole:
             yield from persons.search_names(view, language)
+
+
+def _blanked(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The text without the spans."""
+    parts, position = list[str](), 0
+    for start, end in sorted(spans):
+        if start > position:
+            parts.append(text[position:start])
+        position = max(position, end)
+    return " ".join([*parts, text[position:]])
 
 
 _CAPITALISED = re.compile(
