@@ -22,9 +22,9 @@ from personal_data_templates import REPORT, TUNING
 from dataset_pipeline.adapters.language import identifier
 from dataset_pipeline.adapters.presidio import PresidioFinder
 from dataset_pipeline.config import Language, NerModel, Pii
+from dataset_pipeline.stages.labels import wilson_interval
 from dataset_pipeline.stages.language import UNDETERMINED
 from dataset_pipeline.stages.pii import Finding, resolve
-from dataset_pipeline.stages.statistics import wilson_interval
 
 ROOT = Path(__file__).parent.parent
 MANIFEST = ROOT / "datasets/emoji/source/items.csv"

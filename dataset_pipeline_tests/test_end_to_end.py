@@ -87,6 +87,7 @@ FAULTS = {
     "item-15": "image_truncated",
     "item-16": "personal_data",
     "item-17": "image_too_large",
+    "item-18": "personal_data_unsure",
 }
 """Item -> the reason it must be removed for. With a duplicate and an image without a row: every reason there is."""
 
@@ -97,7 +98,7 @@ def write_faults(folder: Path) -> Path:
         takedowns="takedowns.csv",
         labels={"drop": ["Skip"], "unsure": ["Not sure"]},
         clean={"images": {"max_pixels": 10_000}, "texts": {"min_chars": 5, "max_chars": 400}},
-        pii={"enabled": True, "actions": {"EMAIL_ADDRESS": "drop"}},
+        pii={"enabled": True, "actions": {"EMAIL_ADDRESS": "drop", "PERSON": "review"}},
     )
     (folder / "takedowns.csv").write_text(
         "item_id,reason,date\nitem-00,her wish,2026-10-01\n", encoding="utf-8"
@@ -121,6 +122,7 @@ def write_faults(folder: Path) -> Path:
     made["item-13"]["file"] = ""
     made["item-14"]["file"] = "../../etc/passwd"
     made["item-16"]["caption"] = "A hat, write to ada.lovelace@example.com for the price"
+    made["item-18"]["caption"] = "A hat that Mr. Babbage wore in London"
     # The same picture under another name, with the same caption but for capitals: one item.
     (images / "19.png").write_bytes((images / "39.png").read_bytes())
     made["item-19"] |= {"caption": made["item-39"]["caption"].upper(), "lang": made["item-39"]["lang"]}
