@@ -45,6 +45,7 @@ _RESERVED_NAMES: Final = """
 example test invalid localhost local internal intranet lan corp home onion
 """
 _RESERVED: Final = frozenset(_RESERVED_NAMES.split())
+_DOT_DOT = re.compile(rf"(?:{_DOT})\s(?:{_DOT})(?!\w)", re.IGNORECASE)
 _AT_WORD = re.compile(_AT, re.IGNORECASE)
 
 
@@ -77,7 +78,7 @@ def search_emails(text: str) -> Iterator[Found]:
             if _is_known(match["tld"]):
                 yield "EMAIL_ADDRESS", match.start(), match.end(), 0.8
         for match in _SPOKEN_EMAIL.finditer(text):
-            if _is_known(match["tld"]):
+            if _is_known(match["tld"]) and not _DOT_DOT.search(match[0]):
                 yield "EMAIL_ADDRESS", match.start(), match.end(), 0.75
 
 

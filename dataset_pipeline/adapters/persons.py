@@ -347,7 +347,12 @@ def _is_title_case(text: str) -> bool:
 def search_addressees(text: str, address_start: int) -> Iterator[Found]:
     """PERSON in the line before a postal address."""
     before = _grammar().addressee.search(text, max(0, address_start - 80), address_start)
-    if before is not None and " " in before["name"] and _is_likely(text, *before.span("name")):
+    if before is None:
+        return
+    words = before["name"].lower().split()
+    if len(words) > 1 and not any(
+        word in _NOT_NAMES or word in _TRADE or word in _FUNCTION_WORDS for word in words[:1]
+    ):
         yield "PERSON", before.start("name"), before.end("name"), _SCORE_ADDRESSEE
 
 
@@ -401,7 +406,9 @@ def _birth() -> tuple[re.Pattern[str], re.Pattern[str]]:
     )
     words = re.compile(rf"(?<![^\W_])(?:{_BIRTH_WORDS})", re.IGNORECASE)
     # A few words may stand between: "born in Leeds on", "Geburtsdatum lautet".
-    after = re.compile(rf"(?:\W{{0,4}}[^\W\d]{{1,14}}){{0,4}}\W{{0,4}}(?<!\d)(?P<date>{date})(?!\d)")
+    after = re.compile(
+        rf"(?:\W{{0,4}}[^\W\d]{{1,14}}){{0,4}}\W{{0,4}}(?<![\d{_letters('Lu')}{_letters('Ll')}])(?P<date>{date})(?!\d)"
+    )
     return words, after
 
 
@@ -460,7 +467,7 @@ def _addresses() -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
     french = rf"(?:\d{{1,4}}(?: ?(?:bis|ter|[A-D](?![\w])))?,? )(?i:{romance_before}) {names}{code_place}?"
     iberian_types = (
         r"(?:Calle|calle|C/|c/|C\.|Avda\.?|Avenida|avenida|Av\.|Plaza|plaza|Pza\.?|Paseo|paseo|Pº|Carretera|Camino|Ronda|Travesía|Carrer|"
-        r"Via|via|Viale|viale|V\.le|Piazza|piazza|P\.zza|Piazzale|Corso|corso|C\.so|Largo|largo|Vicolo|vicolo|Strada|Lungomare|"
+        r"Via|Viale|viale|V\.le|Piazza|piazza|P\.zza|Piazzale|Corso|corso|C\.so|Largo|largo|Vicolo|vicolo|Strada|Lungomare|"
         r"Rua|rua|R\.|Travessa|Praça|praça|Alameda|Estrada|Rodovia|Rúa|"
         r"ul\.|ulica|ulicy|al\.|Al\.|aleja|Aleje|pl\.|os\.|Plac|ulice|nám\.|náměstí|třída|"
         r"ул\.|улица|пр\.|проспект|Cad\.|Sok\.)"

@@ -76,7 +76,7 @@ _SHOP_WORD = re.compile(
     re.IGNORECASE,
 )
 
-_CANDIDATE = re.compile(r"(?<!\w)[+(]{0,2}\d(?:[ ().\-/]{0,3}\d){6,19}(?![\w%])")
+_CANDIDATE = re.compile(r"(?<!\w)[+(]{0,2}\d(?:[ ().\-/]{0,3}\d){6,29}(?![\w%])")
 _CURRENCY_BEFORE = re.compile(r"[$€£¥₩₹₽₫฿%]\s?$")
 _CURRENCY_AFTER = re.compile(r"\s?(?:[$€£¥₩₹₽₫฿%]|(?:EUR|USD|GBP|PLN|zł|Kč|kr)\b)")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[ .]\d{3}){2,}")
@@ -112,21 +112,26 @@ def search(text: str, language: str) -> Iterator[Found]:
 
 
 def _within(text: str, start: int, end: int, regions: tuple[str, ...]) -> Iterator[Found]:
-    """Numbers in a longer row of digits: two beside each other, or one before a date."""
-    from phonenumbers import Leniency, PhoneNumberMatcher
-
-    spans = set[tuple[int, int]]()
-    for region in regions:
-        for found in PhoneNumberMatcher(text[start:end], region, leniency=Leniency.VALID):
-            spans.add(_whole(text, start + found.start, start + found.end))
-    for first, last in sorted(spans):
-        if _is_after_word(text, first):
-            score = _SCORE_AFTER_WORD
-        else:
-            score = _score_of_form(text[first:last], regions)
-            if score == _BY_GROUPS:
-                score = 0.5 if _is_grouped_as_usual(text[first:last], regions) else 0.3
-        yield "PHONE_NUMBER", first, last, score
+    """Numbers in a longer row of digits: two beside each other, or one before a date. The longest, from the left."""
+    parts = [(start + part.start(), start + part.end()) for part in re.finditer(r"[^ ]+", text[start:end])]
+    first = 0
+    while first < len(parts):
+        for last in range(len(parts) - 1, first - 1, -1):
+            begin, stop = _whole(text, parts[first][0], parts[last][1])
+            value = text[begin:stop].rstrip(" -/.(")
+            is_called = _is_after_word(text, begin)
+            score = _SCORE_AFTER_WORD if is_called else _score_of_form(value, regions)
+            if (
+                score > _UNLIKELY
+                and _FEWEST <= sum(map(str.isdigit, value)) <= _MOST
+                and _is_valid(value, regions, is_called)
+            ):
+                if score == _BY_GROUPS:
+                    score = 0.5 if _is_grouped_as_usual(value, regions) else 0.3
+                yield "PHONE_NUMBER", begin, begin + len(value), score
+                first = last
+                break
+        first += 1
 
 
 def _is_valid(value: str, regions: tuple[str, ...], is_any_region: bool) -> bool:
@@ -136,6 +141,7 @@ def _is_valid(value: str, regions: tuple[str, ...], is_any_region: bool) -> bool
     if value.startswith("00"):
         value = f"+{value[2:]}"
     if value.startswith("+"):
+        value = value.replace("(0)", "", 1)  # what one dials at home
         wanted: tuple[str | None, ...] = (None,)
     else:
         wanted = (*regions, *_ALL_REGIONS) if is_any_region else regions
