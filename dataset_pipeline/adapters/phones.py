@@ -150,7 +150,9 @@ def _is_valid(value: str, regions: tuple[str, ...], is_any_region: bool) -> bool
             number = phonenumbers.parse(value, region)
         except phonenumbers.NumberParseException:
             continue
-        if phonenumbers.is_valid_number(number):
+        # With its country code a number of the right length is meant as one, whether or not it is given out.
+        is_one = phonenumbers.is_possible_number if region is None else phonenumbers.is_valid_number
+        if is_one(number):
             return True
     return False
 
