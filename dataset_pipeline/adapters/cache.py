@@ -84,7 +84,7 @@ class ResultCache:
                 version,
                 hashed,
                 [_SHA256 if key == unstored else key for key in keys],
-                functools.partial(_without, function=function, column=unstored),
+                _Without(function, unstored),
                 engine,
                 batch_rows=batch_rows,
                 progress=progress,
@@ -190,11 +190,16 @@ def _hashes(texts: pl.Series) -> pl.Series:
     return pl.Series([hashlib.sha256(text.encode()).digest() for text in texts], dtype=pl.Binary)
 
 
-def _without(
-    batch: pl.DataFrame, function: Callable[[pl.DataFrame], pl.DataFrame], column: str
-) -> pl.DataFrame:
-    """The results of a batch with the hash of a column in its place."""
-    return function(batch.drop(_SHA256)).with_columns(_sha256_of(pl.col(column)).alias(_SHA256)).drop(column)
+class _Without:
+    """A function of batches whose results have the hash of a column in its place."""
+
+    def __init__(self, function: Callable[[pl.DataFrame], pl.DataFrame], column: str) -> None:
+        self.func = getattr(function, "func", function)  # as functools.partial names what it calls
+        self._function, self._column = function, column
+
+    def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
+        results = self._function(batch.drop(_SHA256))
+        return results.with_columns(_sha256_of(pl.col(self._column)).alias(_SHA256)).drop(self._column)
 
 
 def _batches(frame: pl.DataFrame, rows: int) -> Iterator[pl.DataFrame]:

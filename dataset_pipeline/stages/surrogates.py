@@ -207,6 +207,10 @@ def _card(value: str, _language: str, generator: random.Random) -> str:
 def _iban(value: str, _language: str, generator: random.Random) -> str:
     """The same country, a bank that does not exist, and the right check digits (ISO 13616)."""
     solid = _SEPARATORS.sub("", value)
+    if not re.fullmatch(r"[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{8,30}", solid) or not re.fullmatch(
+        r"[A-Za-z0-9\s./()\-–]+", value
+    ):
+        return _shape(value, generator)
     bank, account = solid[4:12], solid[12:]
     fresh = re.sub(r"\d", "0", bank) + _shape(account, generator).upper()
     number = "".join(str(int(c, 36)) for c in f"{fresh}{solid[:2]}00")
