@@ -123,6 +123,7 @@ _TRADE: Final = frozenset(_TRADE_WORDS.split())
 
 
 _COMMON_WORDS: Final = """
+kind regards best wishes sincerely cheers yours truly
 about after again all also although always and another any are as at back be because been before below
 between both but by can could did do does doing done down during each even ever every few first for from
 get give go got great had has have having her here hers him his how however if in into is it its last

