@@ -292,10 +292,10 @@ def find_errors(items: pl.DataFrame, shown: Shown, settings: LabelQuality, seed:
 
     ``items``: item_id, label, split, leak_group, sorted by item_id. Multinomial logistic regression gives every item
     the probabilities of a model that has seen no member of its leak group. A class's threshold is the mean
-    probability of it among the items labelled so; an item counts for the most probable class of those whose
-    threshold it reaches. Where neither that class nor the most probable one of all is its label, it is a candidate,
-    and the most probable one is suggested; candidates are ranked by the probability of their own label, lowest
-    first. A label that one leak group alone carries cannot be judged, for no
+    probability of it among the items labelled so. An item whose own label stays below its threshold, while another is
+    more probable, is a candidate; candidates are ranked by the probability of their own label, lowest first. For the
+    classes that are confused, an item counts for the most probable class of those whose threshold it reaches, as in
+    the paper's confident joint. A label that one leak group alone carries cannot be judged, for no
     model without that group knows it.
     """
     labels = [str(label) for label in items["label"].drop_nulls().unique().sort()]
@@ -308,7 +308,7 @@ def find_errors(items: pl.DataFrame, shown: Shown, settings: LabelQuality, seed:
     found = _out_of_fold(target, groups, rows, len(labels), shown, settings, seed)
     is_judged = found.own >= 0
     guessed = np.where(is_judged & (found.confident >= 0), found.confident, -1)
-    is_odd = is_judged & (guessed >= 0) & (guessed != target[rows]) & (found.predicted != target[rows])
+    is_odd = is_judged & found.is_doubtful & (found.predicted != target[rows])
     joint = np.zeros((len(labels), len(labels)), np.int64)
     known = guessed >= 0
     np.add.at(joint, (target[rows][known], guessed[known]), 1)
@@ -373,6 +373,8 @@ class _OutOfFold:
     """-1: no class whose threshold the item reaches."""
     best: Floats
     """Probability of the most probable label."""
+    is_doubtful: NDArray[np.bool_]
+    """Whether the item's own label stays below its class's threshold."""
     strength: float | None
 
 
@@ -418,7 +420,7 @@ def _out_of_fold(
     for part, chance in slices():
         reached = np.where(chance >= thresholds - 1e-6, chance, -1)
         confident[part] = np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1)
-    return _OutOfFold(own, predicted, confident, best, strength)
+    return _OutOfFold(own, predicted, confident, best, own < thresholds[target[rows]], strength)
 
 
 def folds_of(target: Ints, groups: Ints, folds: int, seed: int) -> Ints:

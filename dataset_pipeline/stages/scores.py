@@ -4,6 +4,7 @@ Belongs here: everything that turns ``predictions/*.parquet`` and ``metadata/ite
 ``baselines.json``, so that anybody can do it again. Does not belong here: making predictions (``baselines.py``).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -55,8 +56,9 @@ _MAX_SAMPLES: Final = 100_000
 
 
 def prediction_name(model: str, task: str, inputs: str) -> str:
-    """File name (without ending) of a row's predictions."""
-    return f"{model}__{task}__{inputs}".replace("/", "-").replace(" ", "-")
+    """File name (without ending) of a row's predictions: letters, digits, dot, dash and underscore alone."""
+    name = f"{model}__{task}__{inputs}".replace("/", "-").replace(" ", "-")
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")
 
 
 def leaderboard_row(table: pl.DataFrame, groups: Ints, samples: int, seed: int) -> dict[str, Any]:

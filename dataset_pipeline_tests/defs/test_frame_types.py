@@ -16,7 +16,12 @@ GOOD: dict[str, dict[str, list[Any]]] = {
     "class_balance": {"label": ["a", "b"], "items": [1, 1], "share": [0.5, 0.5]},
     "leaderboard": {
         "model": ["majority"], "task": ["classification"], "inputs": ["none"], "top1": [0.2], "top1_low": [0.1],
-        "top1_high": [0.3], "top5": [0.9], "macro_f1": [0.1], "n_test": [10],
+        "top1_high": [0.3], "top5": [0.9], "macro_f1": [0.1], "ece": [0.1], "n_test": [10],
+    },
+    "retrieval": {
+        "model": ["m"], "direction": ["image-to-text"], "recall_at_1": [0.2], "recall_at_1_low": [0.1],
+        "recall_at_1_high": [0.3], "recall_at_5": [0.4], "recall_at_10": [0.5], "median_rank": [7.5], "queries": [10],
+        "candidates": [12],
     },
 }  # fmt: skip
 
@@ -39,7 +44,18 @@ BAD = [
     ("leaderboard", "top1_high", [None]),
     ("leaderboard", "top5", [1.01]),
     ("leaderboard", "macro_f1", [None]),
+    ("leaderboard", "ece", [1.1]),
     ("leaderboard", "n_test", [0]),
+    ("retrieval", "model", [None]),
+    ("retrieval", "direction", [None]),
+    ("retrieval", "recall_at_1", [1.1]),
+    ("retrieval", "recall_at_1_low", [-0.1]),
+    ("retrieval", "recall_at_1_high", [None]),
+    ("retrieval", "recall_at_5", [1.1]),
+    ("retrieval", "recall_at_10", [None]),
+    ("retrieval", "median_rank", [0.5]),
+    ("retrieval", "queries", [0]),
+    ("retrieval", "candidates", [1]),
 ]
 
 
@@ -86,3 +102,4 @@ def test_no_labels_are_no_fault() -> None:
     """A dataset without labels has a class balance without rows."""
     assert judge_frame(frame("class_balance").head(0), "class_balance").is_passed
     assert judge_frame(frame("leaderboard").head(0), "leaderboard").is_passed
+    assert judge_frame(frame("retrieval").head(0), "retrieval").is_passed

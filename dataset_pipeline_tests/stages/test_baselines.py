@@ -198,7 +198,7 @@ def test_zero_shot_names_the_label_whose_prompt_is_nearest() -> None:
     assert results.predictions["m__zero-shot__image"]["predicted"].to_list() == ["hat", "boot"]
     assert results.predictions["m__zero-shot__text"]["predicted"].to_list() == ["boot", "hat", "hat"]
     # Together: (0.1, 1) + (1, 0) is nearer to the first axis, (1, 0.1) + (0.1, 1) as near to both: the first.
-    both = results.predictions["m__zero-shot__image+text"]
+    both = results.predictions["m__zero-shot__image_text"]
     assert both["item_id"].to_list() == ["002", "003"]
     assert both["predicted"].to_list()[0] == "boot"
     assert both["score"].to_list()[0] == pytest.approx(1 + 0.1 / np.hypot(0.1, 1), abs=1e-4)
@@ -354,7 +354,11 @@ def test_predictions_give_every_number_of_the_leaderboard_again() -> None:
     assert len(results.predictions) == 2 + 3 * 3 + 2
     assert results.report["leaderboard"] == results.leaderboard.to_dicts()
     for row in results.leaderboard.to_dicts():
-        name = f"{row['model']}__{row['task']}__{row['inputs']}".replace("/", "-").replace(" ", "-")
+        name = (
+            f"{row['model']}__{row['task']}__{row['inputs']}".replace("/", "-")
+            .replace(" ", "-")
+            .replace("+", "_")
+        )
         table = results.predictions[name]
         right = (table["label"] == table["predicted"]).to_numpy()
         assert row["top1"] == pytest.approx(right.mean(), abs=1e-6)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dataset_pipeline.stages import scores
 from dataset_pipeline.stages.figures import (
     as_pdf,
     baseline_figures,
@@ -40,10 +41,21 @@ def board(model: str = "small-clip", **changes: Any) -> dict[str, Any]:
         "top1": 0.5,
         "top1_low": 0.4,
         "top1_high": 0.6,
+        "ece": 0.05,
+    }
+    bins = {
+        "calibration": [
+            {"confidence": 0.3, "accuracy": 0.2, "items": 4},
+            {"confidence": 0.9, "accuracy": 0.8, "items": 6},
+        ]
     }
     similarity = {"edges": [0.0, 0.5, 1.0], "true": [1, 3], "shuffled": [3, 1], "auc": 0.75}
     return {
         "leaderboard": [{**row, "model": "majority", "inputs": "none", "top1": 0.3}, row],
+        "details": {
+            scores.prediction_name("majority", "linear probe", "none"): bins,
+            scores.prediction_name(model, "linear probe", "image"): bins,
+        },
         "similarity": {model: similarity},
         **changes,
     }  # fmt: skip
@@ -87,7 +99,11 @@ def test_every_figure_of_a_full_report() -> None:
     ]  # fmt: skip
     assert {"boot", "hat", "train", "validation", "test", "items"} <= set(words(made["classes.svg"]))
     assert {"image blank", "1,234"} <= set(words(made["removed.svg"]))
-    assert sorted(baseline_figures(board())) == ["leaderboard.svg", "similarity_small_clip.svg"]
+    assert sorted(baseline_figures(board())) == [
+        "calibration.svg",
+        "leaderboard.svg",
+        "similarity_small_clip.svg",
+    ]
 
 
 def test_what_is_near_and_what_it_costs() -> None:
@@ -151,7 +167,7 @@ def test_odd_labels_are_shown_as_text(label: str | None, shown: str) -> None:
 
 def test_odd_model_names_are_shown_as_text() -> None:
     made = baseline_figures(board(model="ViT-B-32/模型 <b> $1"))
-    assert sorted(made) == ["leaderboard.svg", "similarity_ViT_B_32_模型__b___1.svg"]
+    assert sorted(made) == ["calibration.svg", "leaderboard.svg", "similarity_ViT_B_32_模型__b___1.svg"]
     assert "ViT-B-32/模型 <b> $1, linear probe, image" in words(made["leaderboard.svg"])
 
 
