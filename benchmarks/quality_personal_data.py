@@ -343,7 +343,7 @@ def document() -> Iterator[str]:
         "numbering plans. A value counts as found if one finding of its kind covers it from end to end; it is hidden if "
         "findings of whatever kind cover every letter and digit of it; a finding is right if it lies on a value of its kind. LOCATION, NRP and URL are not scored. "
         "Both halves were written by the authors of the recognisers, who know what people write to shops as little or as much as that: in texts of other kinds, "
-        "such as news or fiction, names above all are found less often."
+        "such as news or fiction, names above all are found less often: see the sentences of others below."
     )
     yield ""
     yield "Presidio is `AnalyzerEngine` as it comes, with the same spaCy model for English, told each text's language, at the same threshold; its LOCATION counts as an address."
@@ -377,7 +377,7 @@ def document() -> Iterator[str]:
     yield "## What is lost where the model does not read every text"
     yield ""
     yield (
-        "The model reads a text only where a capital letter stands in a word that is no common one. Recall of PERSON in English: "
+        "The model reads a text only where a capital letter stands in a word that is no common one, outside of what patterns have found. Recall of PERSON in English: "
         f"{share(*here.recall(('PERSON',), ('en',)))}; if it reads every text: {share(*whole.recall(('PERSON',), ('en',)))}."
     )
     yield ""
@@ -433,7 +433,10 @@ def main() -> None:
         return
     text = "\n".join(document()) + "\n"
     if arguments.write:
-        OUTPUT.write_text(text, encoding="utf-8")
+        # Sections that other scripts have written stay.
+        before = OUTPUT.read_text(encoding="utf-8") if OUTPUT.exists() else ""
+        blocks = re.findall(r"<!-- \w+:begin -->.*?<!-- \w+:end -->", before, re.DOTALL)
+        OUTPUT.write_text("\n".join([text, *(f"{block}\n" for block in blocks)]), encoding="utf-8")
     else:
         print(text)
 

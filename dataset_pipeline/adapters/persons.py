@@ -254,12 +254,11 @@ def _masculine(surname: str) -> str:
 
 
 def is_no_person(text: str, start: int, end: int) -> bool:
-    """Whether what a model takes for a person is none: a digit in it, one word of no list, or a product's name."""
+    """Whether what a model takes for a person is none: a digit in it, a common word, or a product's name."""
     value = text[start:end]
     if any(character.isdigit() for character in value):
         return True
-    is_alone = len(value.split()) == 1
-    if is_alone and not (is_given_name(value) or is_surname(value)):
+    if is_common(value.lower()):
         return True
     return is_beside_trade(text, start, end)
 
