@@ -97,7 +97,7 @@ def test_a_typo_is_answered_with_what_was_meant(
         ({"takedowns": "bad.csv"}, "expected a column 'item_id', found ['id']"),
         ({"takedowns": "hole.csv"}, "1 rows have no item_id"),
         ({"publish": {"shelf": {"path": "items.csv"}}}, "publish.shelf.path: is a file, expected a folder"),
-        ({"pii": {"enabled": True, "ner_models": {"en": "en_no_such_model"}}}, "no spaCy model package"),
+        ({"pii": {"enabled": True, "ner_models": {"en": "en_no_such_model"}}}, "is not installed. Install it with: pip install"),
         ({"split": {"method": "published"}}, "columns.split: missing, and split.method is 'published'"),
         ({"split": {"method": "repaired"}}, "columns.split: missing in every source, and split.method is 'repaired'"),
     ],

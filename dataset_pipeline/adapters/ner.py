@@ -189,6 +189,7 @@ class _Transformers:
     def __init__(self, model: NerModel) -> None:
         import transformers
 
+        transformers.utils.logging.disable_progress_bar()
         tokenizer = transformers.AutoTokenizer.from_pretrained(model.model, local_files_only=True)
         classifier = transformers.AutoModelForTokenClassification.from_pretrained(
             model.model, local_files_only=True
@@ -214,7 +215,7 @@ class _Transformers:
                         int(answer["end"]),
                         round(float(answer["score"]), 4),
                     )
-                    for answer in self._pipeline(text)
+                    for answer in (self._pipeline(text) if text.strip() else ())
                 ],
                 entities,
             )

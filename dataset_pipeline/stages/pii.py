@@ -6,6 +6,7 @@ No function here returns or raises anything that holds the value of a finding.
 """
 
 import bisect
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol, get_args
@@ -63,20 +64,23 @@ PLACEHOLDER_PATTERN: Final = f"<(?:{'|'.join(get_args(PersonalDataEntity))})(?::
 """Matches every placeholder, hashes included; for Python's and for polars' regular expressions."""
 
 
-class Allowed:
+class _Allowed:
     """The strings and patterns that are never personal data."""
 
-    def __init__(self, settings: Pii) -> None:
-        self._values = frozenset(" ".join(value.casefold().split()) for value in settings.allow)
-        patterns = "|".join(f"(?:{pattern})" for pattern in settings.allow_patterns)
-        self._pattern = re.compile(patterns) if patterns else None
+    def __init__(self, strings: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+        self._strings = frozenset(" ".join(string.casefold().split()) for string in strings)
+        self._pattern = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
 
     def __contains__(self, value: str) -> bool:
         if len(value) > _MAX_ALLOWED_CHARS:
             return False
-        return " ".join(value.casefold().split()) in self._values or (
+        return " ".join(value.casefold().split()) in self._strings or (
             self._pattern is not None and self._pattern.fullmatch(value) is not None
         )
+
+
+# Lists of brands are long, and made into sets once.
+_allowed = functools.lru_cache(maxsize=4)(_Allowed)
 
 
 def resolve(text: str, found: Sequence[tuple[str, int, int, float]], settings: Pii) -> list[Finding]:
@@ -88,7 +92,7 @@ def resolve(text: str, found: Sequence[tuple[str, int, int, float]], settings: P
     reported gives way to one that changes the text, to a better one of another kind that is only reported, and
     to a longer one of its own kind: a model that finds a surname confirms the whole name.
     """
-    allowed = Allowed(settings) if settings.allow or settings.allow_patterns else frozenset[str]()
+    allowed = _allowed(settings.allow, settings.allow_patterns)
     counted = sorted(
         {
             Finding(entity, start, end, round(float(score), 6))

@@ -531,8 +531,9 @@ def test_answers_of_transformers_and_gliner_are_read(tmp_path: Path, monkeypatch
             {"entity_group": "MISC", "start": 4, "end": 6, "score": 0.9},
         ]
 
+    quiet = types.SimpleNamespace(logging=types.SimpleNamespace(disable_progress_bar=lambda: None))
     transformers = types.SimpleNamespace(
-        AutoTokenizer=Loaded, AutoModelForTokenClassification=Loaded, pipeline=pipeline
+        utils=quiet, AutoTokenizer=Loaded, AutoModelForTokenClassification=Loaded, pipeline=pipeline
     )
     monkeypatch.setitem(sys.modules, "transformers", transformers)
     monkeypatch.setitem(sys.modules, "gliner", types.SimpleNamespace(GLiNER=Loaded))
