@@ -100,6 +100,16 @@ def check(config: Path) -> None:
     click.secho("ok: ready to build", fg="green")
 
 
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def licences(config: Path) -> None:
+    """Print which licences the sources allow for the dataset, and why."""
+    from dataset_pipeline.commands.licences import licences_of as run
+
+    for line in run(config):
+        click.echo(line)
+
+
 def _known_engine(_context: click.Context, _option: click.Parameter, engine: str) -> str:
     if engine != "local":
         raise click.BadParameter(

@@ -68,6 +68,7 @@ class Columns(Settings):
     group_keys: tuple[str, ...] = Field((), description="rows that share one of these never cross splits")
     licence: str | None = Field(None, description="SPDX id: a column or a constant; absent: the source's")
     author: str | None = None
+    url: str | None = Field(None, description="where the item itself is published")
     split: str | None = Field(None, description="an existing split")
     annotations: dict[ColumnName, str] = Field(
         default_factory=dict, description="annotator -> column with the label that this annotator gave"
@@ -105,6 +106,26 @@ class Source(Settings):
     def paths(self) -> tuple[str, ...]:
         """The source's paths, always as a tuple."""
         return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class Review(Settings):
+    """The list of what the machine is unsure of, for people; it is kept in the storage folder."""
+
+    max_rows: int = Field(1000, ge=0, description="questions in review.csv, the most valuable first")
+    max_pictures: int = Field(200, ge=0, le=2000, description="questions shown with pictures in review.html")
+
+
+LicenceAction = Literal["stop", "drop", "reference"]
+
+
+class Licences(Settings):
+    """What to do with items that may be named, and not passed on under the dataset's licence.
+
+    ``stop``: the build stops; ``drop``: they are removed; ``reference``: removed too, and listed by hash and URL.
+    """
+
+    no_derivatives: LicenceAction = Field("stop", description="items under a licence that allows no changes")
+    unlicensed: LicenceAction = Field("stop", description="items whose licence is NONE or NOASSERTION")
 
 
 class Labels(Settings):
@@ -545,10 +566,13 @@ class DatasetConfig(Settings):
     tasks: tuple[str, ...] = ("image-classification", "zero-shot-image-classification")
     seed: int = Field(0, ge=0)
     sources: tuple[Source, ...] = Field(min_length=1)
-    takedowns: str | None = Field(None, description="csv: item_id, reason, date")
+    takedowns: str | None = Field(None, description="csv: item_id, sha256 or url; reason, date")
+    review: Review = Review()
+    decisions: str | None = Field(None, description="csv: item_id, decision, value, by, date")
     comparison: str | None = Field(
         None, description="csv: dataset, figure, value, says, source; set beside the datasets that ship here"
     )
+    licences: Licences = Licences()
     labels: Labels = Labels()
     clean: Clean = Clean()
     pii: Pii = Pii()

@@ -27,6 +27,7 @@ RAW_ITEMS: Final[Schema] = {
     "language": pl.String(),
     "licence": pl.String(),
     "author": pl.String(),
+    "url": pl.String(),
     "group_keys": pl.List(pl.String()),
     "published_split": pl.String(),
     "problem": pl.String(),
@@ -92,6 +93,7 @@ ITEMS: Final[Schema] = {
     "language": pl.String(),
     "licence": pl.String(),
     "author": pl.String(),
+    "url": pl.String(),
     "group_keys": pl.List(pl.String()),
     "published_split": pl.String(),
 }  # + one String column per text
@@ -124,6 +126,35 @@ REMOVED: Final[Schema] = {
 }
 """One row per raw item that is not released."""
 
+REFERENCES: Final[Schema] = {
+    "item_id": pl.String(),
+    "source": pl.String(),
+    "url": pl.String(),
+    "image_sha256": pl.String(),
+    "label": pl.String(),
+    "licence": pl.String(),
+    "author": pl.String(),
+}
+"""Items that may be named and not passed on: where they are, the hash of what is there, and no content."""
+
+DECISIONS: Final[Schema] = {
+    "item_id": pl.String(),
+    "decision": pl.String(),
+    "value": pl.String(),
+    "by": pl.String(),
+    "date": pl.String(),
+}
+"""What people have decided about items; in a release with ``state``, which says what became of it."""
+
+REVIEW: Final[Schema] = {
+    "kind": pl.String(),
+    "item_id": pl.String(),
+    "other_item_id": pl.String(),
+    "value": pl.Float64(),
+    "found": pl.String(),
+}
+"""What people should look at: the kind of question, and how much an answer is worth."""
+
 PAIRS: Final[Schema] = {
     "item_id": pl.String(),
     "other_item_id": pl.String(),
@@ -155,6 +186,7 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "source": "the source that the item comes from",
     "licence": "SPDX id of the item's licence",
     "author": "the item's author, where known",
+    "url": "where the item itself is published",
     "image": "the picture: bytes and a file name; no EXIF or other embedded metadata",
     "image_sha256": "SHA-256 of the picture's file as it was collected, before embedded metadata was removed",
     "duplicate_group": "items that share a value are duplicates of one another, or of one another's duplicates",
@@ -223,10 +255,14 @@ REASONS: Final[Mapping[str, str]] = {
     "text_too_long": "a text of the row is longer than clean.texts.max_chars",
     "personal_data": "a text holds personal data whose action is 'drop'",
     "personal_data_unsure": "a text holds personal data whose action is 'review': for review",
+    "licence_no_derivatives": "the item's licence allows no changes, and licences.no_derivatives leaves it out",
+    "licence_missing": "the item has no licence, and licences.unlicensed leaves it out",
     "label_missing": "the row has no label",
     "label_dropped": "the row's label is listed in labels.drop",
     "label_unsure": "the row's label is listed in labels.unsure: for review",
     "taken_down": "the item is listed in the takedowns file",
+    "duplicate_of_taken_down": "the item is the same as one that was taken down; a decision can keep it",
+    "decided_drop": "a person decided to leave the item out",
     "duplicate": "the item duplicates the item in kept_item_id",
 }
 """Closed list: every removed row carries one of these."""

@@ -15,8 +15,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The small dataset with trivial baselines, built once. For reading: a test that writes copies it first."""
     folder = tmp_path_factory.mktemp("built")
     config = write_dataset(
-        folder / "source", baselines={"enabled": True, "models": [], "bootstrap_samples": 100}
+        folder / "source",
+        baselines={"enabled": True, "models": [], "bootstrap_samples": 100},
+        takedowns="takedowns.csv",
     )
+    # Of an item that is deleted from the source already, as it should be.
+    (config.parent / "takedowns.csv").write_text("item_id,date\nitem-99,2026-10-01\n", encoding="utf-8")
     with bench(config, folder / "storage") as made:
         result = made.run()
         assert result.success, [event.event_specific_data for event in result.all_events if event.is_failure]

@@ -62,7 +62,11 @@ def test_the_code_location_loads_without_heavy_libraries(tmp_path: Path) -> None
         text=True,
         check=False,
         cwd=tmp_path,
-        env={"DATASET_PIPELINE_CONFIGS": str(config), "DATASET_PIPELINE_STORAGE": str(tmp_path / "storage")},
+        env={
+            "PYTHONPATH": str(PACKAGE.parent),  # this code, whichever is installed
+            "DATASET_PIPELINE_CONFIGS": str(config),
+            "DATASET_PIPELINE_STORAGE": str(tmp_path / "storage"),
+        },
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -228,8 +228,8 @@ def each(request: pytest.FixtureRequest) -> Expected:
 
 LAYOUT = re.compile(
     r"README\.md|LICENSE|CITATION\.cff|CHANGELOG\.md|datasheet\.md|croissant\.json|provenance\.json|SHA256SUMS"
-    r"|data/(train|validation|test)-\d{5}-of-\d{5}\.parquet"
-    r"|metadata/(items|removed|duplicate_pairs)\.parquet"
+    r"|ATTRIBUTION\.csv|data/(train|validation|test)-\d{5}-of-\d{5}\.parquet"
+    r"|metadata/(items|removed|references|decisions|duplicate_pairs)\.parquet"
     r"|reports/report\.html|reports/(statistics|cleanliness|leakage|split|duplicates|pii|labels|baselines|licences|quality)\.json"
     r"|reports/figures/[a-z0-9_-]+\.(svg|png)|reports/tables/[a-z0-9_]+\.(csv|tex)"
     r"|predictions/[A-Za-z0-9_.-]+\.parquet|notebook/explore\.ipynb"
@@ -242,7 +242,10 @@ def test_layout(each: Expected) -> None:
     required = {
         *("README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md", "datasheet.md", "croissant.json"),
         *("provenance.json", "SHA256SUMS", "reports/report.html"),
-        *(f"metadata/{name}.parquet" for name in ("items", "removed", "duplicate_pairs")),
+        *(
+            f"metadata/{name}.parquet"
+            for name in ("items", "removed", "references", "decisions", "duplicate_pairs")
+        ),
         *(
             f"reports/{name}.json"
             for name in (

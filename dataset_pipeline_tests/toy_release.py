@@ -18,7 +18,7 @@ from PIL import Image
 from dataset_pipeline.adapters import archive
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages import croissant, release
-from dataset_pipeline.tables import PAIRS, REMOVED, SPLIT_ITEMS, empty
+from dataset_pipeline.tables import DECISIONS, PAIRS, REFERENCES, REMOVED, SPLIT_ITEMS, empty
 
 LANGUAGES = ("de", "en", "zh-Hans")
 
@@ -52,7 +52,10 @@ class Toy:
             **self.parts,
         }
         tables = archive.ReleaseTables(
-            *(t.lazy() for t in (self.items, self.images, self.removed, self.pairs))
+            *(
+                t.lazy()
+                for t in (self.items, self.images, self.removed, self.pairs, empty(REFERENCES), NO_DECISIONS)
+            )
         )
         return archive.write_release(
             folder,
@@ -62,6 +65,9 @@ class Toy:
             write.get("read_image", self.pictures.__getitem__),
             write.get("release_image", lambda data: (data, ".png")),
         )
+
+
+NO_DECISIONS = empty({**DECISIONS, "state": pl.String()})
 
 
 def noise_png(seed: str, side: int = 40) -> bytes:

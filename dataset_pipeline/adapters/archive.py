@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 from dataset_pipeline.adapters.store import explained_os_errors, file_sha256, to_json
 from dataset_pipeline.config import DatasetConfig, Release, is_inside
 from dataset_pipeline.errors import OutsideWorldError
-from dataset_pipeline.tables import PAIRS, RELEASED_ITEMS, REMOVED
+from dataset_pipeline.tables import DECISIONS, PAIRS, REFERENCES, RELEASED_ITEMS, REMOVED
 
 CHECKSUMS: Final = "SHA256SUMS"
 PROVENANCE: Final = "provenance.json"
 CROISSANT: Final = "croissant.json"
 _ITEMS: Final = "metadata/items.parquet"
+_REMOVED: Final = "metadata/removed.parquet"
 
 _ROW_GROUP_BYTES: Final = 64 << 20
 """A row group ends early here: viewers refuse groups over 286 MiB, and this much is in memory."""
@@ -55,6 +56,10 @@ class ReleaseTables:
     """IMAGES; only image_ref, location and sha256 are read."""
     removed: pl.LazyFrame
     pairs: pl.LazyFrame
+    references: pl.LazyFrame
+    """REFERENCES."""
+    decisions: pl.LazyFrame
+    """DECISIONS and state."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class ReleaseParts:
     """Path below the paper's folder -> ``reports/paper/<path>``."""
     predictions: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     """Name -> ``predictions/<name>.parquet``."""
+    attributions: pl.LazyFrame | None = None
+    """Rows of ATTRIBUTION.csv."""
     notebook: Callable[[Path], str] | None = None
     """Gives ``notebook/explore.ipynb``, executed in the release folder it is given."""
 
@@ -137,6 +144,8 @@ def write_release(
         for name, frame in sorted(parts.predictions.items()):
             path = _place(folder, f"predictions/{file_name(name)}.parquet")
             _write_table(path, frame.lazy())
+        if parts.attributions is not None:
+            parts.attributions.sink_csv(folder / "ATTRIBUTION.csv", line_terminator="\n", maintain_order=True)
         for name, text in sorted(parts.documents(data).items()):
             _write(folder, name, text)
         if parts.notebook is not None:
@@ -174,6 +183,24 @@ def released_splits(release: Path) -> pl.DataFrame:
             raise OutsideWorldError(
                 f"{path}: not the items of a release ({str(error).splitlines()[0]})",
                 hint="Restore that release, or build without it: split.keep: none",
+            ) from error
+
+
+def released_duplicates(release: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Removed rows of a release folder, and item_id and image_sha256 of its items.
+
+    Raises ``OutsideWorldError`` where the folder does not hold them.
+    """
+    with explained_os_errors(release):
+        try:
+            return (
+                pl.read_parquet(release / _REMOVED, glob=False),
+                pl.read_parquet(release / _ITEMS, columns=["item_id", "image_sha256"], glob=False),
+            )
+        except pl.exceptions.PolarsError as error:
+            raise OutsideWorldError(
+                f"{release}: not the tables of a release ({str(error).splitlines()[0]})",
+                hint="Restore that release, or move its folder away",
             ) from error
 
 
@@ -445,13 +472,20 @@ def _parquet_writer(target: BinaryIO | Path, schema: pa.Schema, **options: Any) 
 
 
 def _write_metadata(folder: Path, config: DatasetConfig, tables: ReleaseTables) -> None:
-    """The three tables without pictures, sorted by id."""
+    """The tables without pictures, sorted by id."""
     metadata = folder / "metadata"
     metadata.mkdir()
     _write_table(metadata / "items.parquet", tables.items.select(released_columns(config)).sort("item_id"))
     _write_table(
         metadata / "removed.parquet",
         tables.removed.select(list(REMOVED)).sort("item_id", "stage", "reason", "detail", nulls_last=True),
+    )
+    _write_table(
+        metadata / "references.parquet", tables.references.select(list(REFERENCES)).sort("item_id", "source")
+    )
+    _write_table(
+        metadata / "decisions.parquet",
+        tables.decisions.select(*DECISIONS, "state").sort("item_id", "decision", "value", nulls_last=True),
     )
     _write_table(
         metadata / "duplicate_pairs.parquet",

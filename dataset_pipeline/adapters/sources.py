@@ -16,7 +16,7 @@ import polars as pl
 
 from dataset_pipeline.config import Source, is_inside, template_columns
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
-from dataset_pipeline.tables import IMAGE_BYTES_ROW
+from dataset_pipeline.tables import DECISIONS, IMAGE_BYTES_ROW, empty
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _MANIFEST_SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": "", ".parquet": ""}
@@ -122,18 +122,51 @@ def source_fingerprint(source: Source, base: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+_TAKEDOWN_KEYS: Final = ("item_id", "sha256", "url")
+
+
 def read_takedowns(path: str | None, base: Path) -> pl.DataFrame | None:
-    """The takedowns file: columns ``item_id``, ``reason`` and ``date``; None where there is none."""
+    """The takedowns file: what is meant (``item_id``, ``sha256`` or ``url``), ``reason`` and ``date``; None: no file.
+
+    Raises ``ConfigError`` where a row says of nothing what it means, or a ``sha256`` is none.
+    """
     if path is None:
         return None
-    frame = _read_beside("takedowns", path, base, ("item_id",))
-    if nameless := frame["item_id"].null_count():
-        raise ConfigError(f"takedowns: {base / path}: {nameless:,} rows have no item_id")
-    wanted = [
-        pl.col(c) if c in frame.columns else pl.lit(None, pl.String).alias(c)
-        for c in ("item_id", "reason", "date")
-    ]
-    return frame.select(wanted)
+    frame = _read_beside("takedowns", path, base, ())
+    if not set(_TAKEDOWN_KEYS) & set(frame.columns):
+        raise ConfigError(
+            f"takedowns: {base / path}: expected a column 'item_id', 'sha256' or 'url', found {frame.columns}"
+        )
+    wanted = frame.select(
+        pl.col(c).cast(pl.String).str.strip_chars().replace("", None)
+        if c in frame.columns
+        else pl.lit(None, pl.String).alias(c)
+        for c in (*_TAKEDOWN_KEYS, "reason", "date")
+    )
+    nameless = wanted.filter(pl.all_horizontal(pl.col(c).is_null() for c in _TAKEDOWN_KEYS)).height
+    if nameless:
+        raise ConfigError(f"takedowns: {base / path}: {nameless:,} rows have no item_id, sha256 or url")
+    wrong = wanted.filter(~pl.col("sha256").str.contains(r"^[0-9a-fA-F]{64}$"))["sha256"].to_list()
+    if wrong:
+        raise ConfigError(
+            f"takedowns: {base / path}: '{wrong[0]}' is no SHA-256: expected 64 hexadecimal digits"
+        )
+    return wanted
+
+
+def read_decisions(path: str | None, base: Path) -> pl.DataFrame:
+    """The decisions file as text, cells as they were before a spreadsheet saw them; no rows where there is no file.
+
+    Raises ``ConfigError`` for a file that is not there or lacks a column.
+    """
+    if path is None:
+        return empty(DECISIONS)
+    needed = tuple(name for name in DECISIONS if name != "value")
+    frame = _read_beside("decisions", path, base, needed)
+    return frame.select(
+        pl.col(c).cast(pl.String) if c in frame.columns else pl.lit(None, pl.String).alias(c)
+        for c in DECISIONS
+    )
 
 
 def read_audit(path: str | None, base: Path) -> pl.DataFrame | None:

@@ -221,6 +221,14 @@ class Store:
             shutil.rmtree(old, ignore_errors=True)
         return place
 
+    def hand_out(self, name: str, snapshot: Snapshot, files: tuple[str, ...]) -> None:
+        """Copy files of an audited snapshot to the folder ``name`` beside the releases, each whole or not at all."""
+        with explained_os_errors(self.folder):
+            folder = self.folder / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                write_atomically(folder / file, (snapshot.folder / file).read_bytes())
+
     def sweep(self) -> None:
         """Delete folders that killed processes left in ``tmp``."""
         for leftover in (self.folder / "tmp").glob("*"):

@@ -14,7 +14,7 @@ import polars as pl
 from dataset_pipeline.adapters import clip, images, pii_files, presidio, sources
 from dataset_pipeline.config import CleanImages, DatasetConfig, Source, is_inside, load_config
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
-from dataset_pipeline.stages import comparison, licences, raw
+from dataset_pipeline.stages import comparison, decisions, licences, raw
 from dataset_pipeline.tables import IMAGE_BYTES_ROW
 
 _ROWS = 1000
@@ -61,6 +61,10 @@ def check(config_path: Path) -> CheckResult:
             fact, found = _look_at_takedowns(config, base, everything)
             facts.append(fact)
             warnings += found
+        if config.decisions is not None and not faults:
+            fact, found = _look_at_decisions(config, base, everything)
+            facts.append(fact)
+            warnings += found
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     return CheckResult(tuple(facts), tuple(warnings))
@@ -85,7 +89,7 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
     for key, licence in named:
         if licence == "CHANGE-ME":  # as init writes it
             yield f"{key}: 'CHANGE-ME' is no SPDX id; choose one, such as CC-BY-4.0"
-        elif problem := licences.spdx_problem(licence):
+        elif problem := licences.spdx_problem(licence, may_be_absent=key != "licence"):
             yield f"{key}: {problem}"
     for source in config.sources:
         evidence = source.permission.evidence if source.permission else None
@@ -126,9 +130,9 @@ def _author_warnings(config: DatasetConfig) -> Iterator[str]:
     missing = [key for key in ("title", "description", "creators", "date", "url") if not getattr(config, key)]
     if missing:
         yield f"not set: {', '.join(missing)}; the card and the citation will lack them"
-    unproven = [source.id for source in config.sources if source.permission is None]
-    if unproven:
-        yield f"sources without a 'permission': {', '.join(unproven)}"
+    for source in config.sources:
+        if lacking := licences.missing_permission(source):
+            yield f"source {source.id}: {lacking}; without it nothing is published"
 
 
 def _destination_warnings(config: DatasetConfig, base: Path) -> Iterator[str]:
@@ -194,7 +198,7 @@ def _row_faults(rows: pl.DataFrame, config: DatasetConfig) -> Iterator[str]:
         yield f"{count:,} rows have no item id. Fill the column that columns.item_id names"
     declared = {config.licence, *(source.licence for source in config.sources)}
     for licence in rows["licence"].drop_nulls().unique().sort().to_list():
-        if licence not in declared and (problem := licences.spdx_problem(licence)):
+        if licence not in declared and (problem := licences.spdx_problem(licence, may_be_absent=True)):
             yield f"licence of an item: {problem}"
 
 
@@ -211,13 +215,35 @@ def _label_warnings(rows: pl.DataFrame, config: DatasetConfig) -> Iterator[str]:
 def _look_at_takedowns(config: DatasetConfig, base: Path, rows: pl.DataFrame) -> tuple[str, list[str]]:
     takedowns = sources.read_takedowns(config.takedowns, base)
     assert takedowns is not None
-    unknown = takedowns.join(rows, on="item_id", how="anti")["item_id"].unique().sort().to_list()
+    by_id = takedowns.drop_nulls("item_id")
+    unknown = by_id.join(rows, on="item_id", how="anti")["item_id"].unique().sort().to_list()
     warnings = []
+    if takedowns["url"].drop_nulls().len() and all(source.columns.url is None for source in config.sources):
+        warnings.append("takedowns: rows with a url, and no source names a column for it (columns.url)")
     if unknown:
         warnings.append(
             f"takedowns: {len(unknown):,} ids are in no source (good, if they are deleted there): {_some(unknown)}"
         )
-    return f"takedowns: {takedowns.height:,} items", warnings
+    return f"takedowns: {takedowns.height:,} rows", warnings
+
+
+def _read_decisions(path: str | None, base: Path) -> pl.DataFrame:
+    return decisions.parse(sources.read_decisions(path, base), path or "")
+
+
+def _look_at_decisions(config: DatasetConfig, base: Path, rows: pl.DataFrame) -> tuple[str, list[str]]:
+    decided = _read_decisions(config.decisions, base)
+    named = [
+        decided["item_id"],
+        decided.filter(pl.col("decision").is_in(list(decisions.PAIR_KINDS)))["value"],
+    ]
+    unknown = sorted({item for ids in named for item in ids} - set(rows["item_id"]))
+    warnings = (
+        [f"decisions: {len(unknown):,} rows name items that no source has: {_some(unknown)}"]
+        if unknown
+        else []
+    )
+    return f"decisions: {decided.height:,} rows", warnings
 
 
 def _some(ids: list[str]) -> str:

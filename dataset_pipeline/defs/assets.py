@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import functools
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from dataset_pipeline.adapters.store import Snapshot, Store
 from dataset_pipeline.defs import automation, checks, workers
 from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
+    attribution,
     audited_split,
     baselines,
     classical,
@@ -45,6 +46,7 @@ from dataset_pipeline.stages import (
     cleanliness,
     comparison,
     croissant,
+    decisions,
     diff,
     duplicates,
     embedding_space,
@@ -63,11 +65,13 @@ from dataset_pipeline.stages import (
     release,
     report,
     result_tables,
+    review,
     scores,
     similarity,
     split,
     statistics,
     surrogates,
+    takedowns,
     text_pairs,
     texts,
 )
@@ -126,11 +130,11 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("raw_texts", "raw_images"),
                 build_cleaned_items,
                 checks.cleaned_items(dataset.config),
-                modules=(clean, *_TEXT_MODULES),
-                settings=("sources", "takedowns", "labels", "clean", "pii"),
-                reads_besides=allowed_and_key,
+                modules=(clean, licences, takedowns, decisions, *_TEXT_MODULES),
+                settings=("sources", "licence", "licences", "labels", "clean", "pii"),
+                reads_besides=lists_of_items,
                 main_table="items",
-                observes=takedown_sources(dataset),
+                observes=listed_sources(dataset),
             ),
             Stage(
                 "deduplicated_items",
@@ -140,7 +144,17 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("cleaned_items", "raw_images"),
                 build_deduplicated_items,
                 checks.deduplicated_items(dataset.config),
-                modules=(duplicates, pair_search, picture_pairs, text_pairs, similarity),
+                reads_besides=decisions_and_history,
+                observes=tuple(name for name in listed_sources(dataset) if name == "decisions"),
+                modules=(
+                    duplicates,
+                    takedowns,
+                    decisions,
+                    pair_search,
+                    picture_pairs,
+                    text_pairs,
+                    similarity,
+                ),
                 settings=("labels", "duplicates"),
                 main_table="items",
             ),
@@ -202,6 +216,27 @@ def lineage(dataset: Dataset) -> Lineage:
                 main_table="label_candidates",
             ),
             Stage(
+                "review",
+                "review",
+                frozenset({"polars", "csv"}),
+                "What the machine is unsure of, the most valuable question first, with pictures; never published.",
+                (
+                    "raw_texts",
+                    "raw_images",
+                    "cleaned_items",
+                    "deduplicated_items",
+                    "train_test_split",
+                    "label_quality",
+                ),
+                build_review,
+                checks.review(dataset.config),
+                modules=(review, report),
+                settings=("review", "duplicates"),
+                main_table="review",
+                is_private=True,
+                promote=promote_review,
+            ),
+            Stage(
                 "published_archive",
                 "release",
                 frozenset({"parquet", "huggingface", "jupyter"}),
@@ -212,6 +247,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     "cleaned_items",
                     "deduplicated_items",
                     "train_test_split",
+                    "review",
                     "statistics",
                     "clip_baselines",
                     "label_quality",
@@ -220,6 +256,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 checks.published_archive(dataset.config),
                 modules=(
                     release,
+                    attribution,
                     croissant,
                     diff,
                     archive,
@@ -255,24 +292,62 @@ def source_assets(dataset: Dataset) -> list[dg.SourceAsset]:
         for source in dataset.config.sources
     ]
     return made + [
-        _observable(
-            dataset,
-            name,
-            f"{dataset.config.takedowns}: items that must not be in any later release.",
-            functools.partial(_takedowns_fingerprint, dataset),
-        )
-        for name in takedown_sources(dataset)
+        _observable(dataset, name, _LISTS[name], functools.partial(_list_fingerprint, dataset, name))
+        for name in listed_sources(dataset)
     ]
 
 
-def takedown_sources(dataset: Dataset) -> tuple[str, ...]:
-    """Name of the source asset of the takedowns file, where the dataset has one."""
-    return ("takedowns",) if dataset.config.takedowns is not None else ()
+_LISTS = {
+    "takedowns": "Items that must not be in any later release.",
+    "decisions": "What people have decided about single items, which overrides the machine.",
+}
 
 
-def _takedowns_fingerprint(dataset: Dataset) -> str:
-    takedowns = sources.read_takedowns(dataset.config.takedowns, dataset.base)
-    return settings_version([] if takedowns is None else takedowns.rows())
+def listed_sources(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the source assets of lists that people keep: takedowns and decisions, where there are such."""
+    return tuple(name for name in _LISTS if getattr(dataset.config, name) is not None)
+
+
+def _list_fingerprint(dataset: Dataset, name: str) -> str:
+    rows = _takedowns(dataset) if name == "takedowns" else _decisions(dataset)
+    return settings_version([] if rows is None else rows.rows())
+
+
+def _takedowns(dataset: Dataset) -> pl.DataFrame | None:
+    return sources.read_takedowns(dataset.config.takedowns, dataset.base)
+
+
+def _decisions(dataset: Dataset) -> pl.DataFrame:
+    path = dataset.config.decisions
+    return decisions.parse(sources.read_decisions(path, dataset.base), path or "")
+
+
+def lists_of_items(dataset: Dataset, _store: Store) -> dict[str, str]:
+    """Fingerprints of what cleaning follows beside: takedowns, decisions, allowed strings and the secret of ``pii``."""
+    decided = decisions.of_kind(_decisions(dataset), "keep", "drop", "relabel", "language")
+    return {
+        **pii_files.fingerprints(dataset.config, dataset.base),
+        "takedowns": _list_fingerprint(dataset, "takedowns"),
+        "decisions": settings_version(decided.rows()),
+    }
+
+
+def decisions_and_history(dataset: Dataset, store: Store) -> dict[str, str]:
+    """Fingerprints of the decisions, and of the release that knows what was the same as what is taken down."""
+    before = _release_of_takedowns(dataset, store)
+    return {
+        "decisions": settings_version(_decisions(dataset).rows()),
+        "version (or the release before it)": settings_version(
+            None if before is None else [before.name, archive.items_checksum(before)]
+        ),
+    }
+
+
+def _release_of_takedowns(dataset: Dataset, store: Store) -> Path | None:
+    """The newest release of a lower version, where there are takedowns."""
+    if dataset.config.takedowns is None:
+        return None
+    return archive.previous_release(store.releases, dataset.config.version)
 
 
 def _observable(
@@ -350,7 +425,12 @@ def build_cleaned_items(work: Work) -> None:
     config, names = pii_files.with_allowed(work.config, work.dataset.base), work.config.text_names
     image_table = work.inputs["raw_images"].table("images")
     manifest = work.inputs["raw_texts"].table("items")
-    raw_items = pl.concat([manifest, raw.orphan_rows(manifest, image_table)], how="diagonal")
+    decided = _decisions(work.dataset)
+    raw_items = decisions.decided_items(
+        pl.concat([manifest, raw.orphan_rows(manifest, image_table)], how="diagonal"),
+        decided,
+        next(iter(config.labels.human_sources), "human"),
+    )
     analysed = work.cache.results(
         "texts",
         settings_version(
@@ -369,31 +449,59 @@ def build_cleaned_items(work: Work) -> None:
         progress=work.progress("texts analysed"),
         unstored="text",
     )
-    takedowns = sources.read_takedowns(config.takedowns, work.dataset.base)
-    cleaned = clean.clean_items(raw_items, image_table, analysed, config, takedowns)
+    cleaned = clean.clean_items(raw_items, image_table, analysed, config, _takedowns(work.dataset), decided)
     work.writer.table("raw_ids", raw_items.select("item_id", "source"))
     work.writer.table("items", cleaned.items)
     work.writer.table("removed", cleaned.removed)
     work.writer.table("changes", cleaned.changes)
     work.writer.table("findings", cleaned.findings)
     work.writer.table("to_review", cleaned.to_review)
+    work.writer.table("references", cleaned.references)
+    work.writer.table("taken_down", cleaned.taken_down)
     work.writer.json("pii", pii.pii_report(cleaned.findings, cleaned.items, config))
 
 
 def build_deduplicated_items(work: Work) -> None:
     """Find verified pairs, then keep one item of every set of duplicates."""
     config, names = work.config, work.config.text_names
-    items = work.inputs["cleaned_items"].table("items")
+    cleaned = work.inputs["cleaned_items"]
     image_table = work.inputs["raw_images"].table("images")
+    decided, held_back, neighbours = _held_back(work)
+    items = cleaned.table("items").join(held_back.lazy(), on="item_id", how="anti")
     pairs = duplicates.find_pairs(items, image_table, names, config.duplicates)
     result = duplicates.deduplicate(
-        items, image_table, pairs, names, config.duplicates, config.labels.human_sources
+        items, image_table, pairs, names, config.duplicates, config.labels.human_sources, decided
     )
+    removed = pl.concat([result.removed, takedowns.removed_rows(held_back).lazy()]).sort("item_id")
     work.writer.table("items", result.items)
-    work.writer.table("removed", result.removed)
+    work.writer.table("removed", removed)
     work.writer.table("duplicate_pairs", pairs)
     work.writer.table("conflicts", result.conflicts)
+    work.writer.table("takedown_neighbours", neighbours)
+    everything_removed = pl.concat([cleaned.table("removed"), removed])
+    work.writer.table(
+        "decisions", decisions.states(decided, cleaned.table("raw_ids"), everything_removed, result.items)
+    )
     work.writer.json("duplicates", duplicates.duplicates_report(result, pairs, config.duplicates))
+
+
+def _held_back(work: Work) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Decisions; items that may not come in place of taken-down ones; others that are related to those."""
+    before, decided = _release_of_takedowns(work.dataset, work.store), _decisions(work.dataset)
+    cleaned = work.inputs["cleaned_items"]
+    known = takedowns.of_release(
+        *(archive.released_duplicates(before) if before else takedowns.NOTHING_RELEASED),
+        _takedowns(work.dataset),
+    )
+    found = takedowns.relatives(
+        cleaned.table("items"),
+        cleaned.table("taken_down"),
+        work.inputs["raw_images"].table("images"),
+        known,
+        work.config,
+    )
+    kept = decisions.of_kind(decided, "keep").select("item_id")
+    return decided, found.substitutes.join(kept, on="item_id", how="anti"), found.neighbours
 
 
 def build_train_test_split(work: Work) -> None:
@@ -438,11 +546,6 @@ def build_train_test_split(work: Work) -> None:
     )
 
 
-def allowed_and_key(dataset: Dataset, _store: Store) -> Mapping[str, str]:
-    """Fingerprints of the lists of allowed strings and of the secret that ``pii`` names."""
-    return pii_files.fingerprints(dataset.config, dataset.base)
-
-
 def release_before(dataset: Dataset, store: Store) -> dict[str, str]:
     """Fingerprint of the release whose splits are kept."""
     found = _kept_release(dataset, store)
@@ -457,15 +560,49 @@ def _kept_release(dataset: Dataset, store: Store) -> Path | None:
     return archive.previous_release(store.releases, dataset.config.version)
 
 
+def build_review(work: Work) -> None:
+    """Questions for people, from what every stage was unsure of."""
+    config, raw_items = work.config, work.inputs["raw_texts"].table("items")
+    cleaned, deduplicated = work.inputs["cleaned_items"], work.inputs["deduplicated_items"]
+    images_of_items = work.inputs["raw_images"].table("images")
+    found = review.Found(
+        raw_items,
+        work.inputs["train_test_split"].table("items"),
+        _all_removed(work),
+        images_of_items,
+        deduplicated.table("duplicate_pairs").collect(),
+        work.inputs["train_test_split"].table("nearest_pairs"),
+        deduplicated.table("conflicts"),
+        cleaned.table("to_review"),
+        deduplicated.table("takedown_neighbours"),
+        work.inputs["label_quality"].table("label_candidates"),
+    )
+    rows = review.review_rows(found, deduplicated.table("decisions").collect(), config)
+    sheet = review.review_sheet(rows, raw_items, config.text_names)
+    limit = config.review.max_pictures
+    pictures = review.shown_pictures(rows, raw_items, images_of_items, limit)
+    work.writer.table("review", rows)
+    work.writer.file("review.csv", sheet.write_csv().encode())
+    work.writer.file("review.html", review.review_page(sheet, pictures, config, limit=limit).encode())
+    counts = rows.group_by("kind").len("questions").sort("questions", "kind", descending=[True, False])
+    work.writer.facts["questions"] = counts.to_dicts()
+
+
+def promote_review(_dataset: Dataset, store: Store, snapshot: Snapshot) -> None:
+    """The audited review lies where people find it."""
+    store.hand_out("review", snapshot, ("review.csv", "review.html"))
+
+
 def build_statistics(work: Work) -> None:
     """Statistics, licence and cleanliness reports, and their figures."""
     config, names = work.config, work.config.text_names
     items = work.inputs["train_test_split"].table("items")
     removed = _all_removed(work)
+    cleaned = work.inputs["cleaned_items"]
     image_table = work.inputs["raw_images"].table("images")
     found = statistics.statistics(items, image_table, removed, names, config.statistics)
     work.writer.json("statistics", found)
-    work.writer.json("licences", licences.licence_report(items, config))
+    work.writer.json("licences", licences.licence_report(items, config, cleaned.table("references")))
     clean_report = cleanliness.cleanliness_report(
         items,
         work.inputs["cleaned_items"].table("items"),
@@ -775,7 +912,14 @@ def build_published_archive(work: Work) -> None:
     archive.write_release(
         work.writer.folder,
         config,
-        archive.ReleaseTables(items, work.inputs["raw_images"].table("images"), removed, pairs),
+        archive.ReleaseTables(
+            items,
+            work.inputs["raw_images"].table("images"),
+            removed,
+            pairs,
+            work.inputs["cleaned_items"].table("references"),
+            work.inputs["deduplicated_items"].table("decisions"),
+        ),
         archive.ReleaseParts(
             reports=reports,
             documents=lambda data: release.documents(config, reports, data.columns, previous),
@@ -786,6 +930,7 @@ def build_published_archive(work: Work) -> None:
             result_tables=result_tables.files_of(result_tables.result_tables(reports)),
             paper=written.files,
             predictions=predictions,
+            attributions=attribution.attributions(items, config),
             notebook=(lambda folder: notebook.executed_notebook(folder, config))
             if config.release.notebook
             else None,

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from dataset_pipeline.adapters import sources
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs.expectations import suite_gates
 from dataset_pipeline.defs.frame_types import frame_type_gate
@@ -67,6 +68,13 @@ def deduplicated_items(config: DatasetConfig) -> Gates:
     return (
         _conserved("deduplicated_items"),
         _documented_reasons(),
+        Gate(
+            "decisions_known",
+            "Every decision is about items of the sources, and none is overruled.",
+            "warning",
+            lambda audit: gates.decisions_known(audit.snapshot.table("decisions")),
+            "Mend the ids in the decisions file, or take the rows of items that are gone out of it.",
+        ),
         *suite_gates("deduplicated_items", config),
     )
 
@@ -97,6 +105,21 @@ def train_test_split(config: DatasetConfig) -> Gates:
         ),
         frame_type_gate("summary", "split_summary"),
         *suite_gates("train_test_split", config),
+    )
+
+
+def review(_config: DatasetConfig) -> Gates:
+    """Gates of ``review``."""
+    return (
+        Gate(
+            "questions_answerable",
+            "Every question is of a documented kind, about raw items, and asked once.",
+            "critical",
+            lambda audit: gates.questions_answerable(
+                audit.snapshot.table("review"), audit.inputs["cleaned_items"].table("raw_ids")
+            ),
+            "This points to a fault of the pipeline: please report it.",
+        ),
     )
 
 
@@ -187,7 +210,21 @@ def published_archive(_config: DatasetConfig) -> Gates:
             ),
             "This points to a fault of the pipeline: please report it.",
         ),
+        Gate(
+            "taken_down_absent",
+            "Nothing that the takedowns file lists is in the release.",
+            "critical",
+            _taken_down_absent,
+            "Materialise cleaned_items and all that follows again.",
+        ),
     )
+
+
+def _taken_down_absent(audit: Audit) -> Outcome:
+    listed = sources.read_takedowns(audit.dataset.config.takedowns, audit.dataset.base)
+    items = pl.scan_parquet(audit.snapshot.folder / "metadata" / "items.parquet", glob=False)
+    pixels = audit.inputs["raw_images"].table("images").select("sha256", "pixel_hash")
+    return gates.taken_down_absent(items, pixels, listed)
 
 
 def _conserved(asset: str) -> Gate:

@@ -4,16 +4,19 @@ Belongs here: one verdict per raw item and its reason. Does not belong here: wha
 picture (``adapters/images.py`` measures it) or a text (``texts.py`` cleans it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, get_args
 
 import polars as pl
 
 from dataset_pipeline.config import DatasetConfig, PersonalDataEntity
+from dataset_pipeline.stages import licences
+from dataset_pipeline.stages.decisions import FINAL_REASONS, of_kind
 from dataset_pipeline.stages.language import UNDETERMINED
 from dataset_pipeline.stages.pii import FINDINGS, PLACEHOLDER_PATTERN, TO_REVIEW
+from dataset_pipeline.stages.takedowns import with_takedowns
 from dataset_pipeline.stages.texts import TOO_LONG
-from dataset_pipeline.tables import ITEMS, REMOVED
+from dataset_pipeline.tables import DECISIONS, ITEMS, REFERENCES, REMOVED, empty
 
 _FOR_PERSONAL_DATA: Final = ("personal_data", "personal_data_unsure")
 
@@ -34,6 +37,10 @@ class Cleaned(NamedTuple):
     """``FINDINGS`` of items that stay and of those removed for personal data."""
     to_review: pl.LazyFrame
     """``TO_REVIEW``: those of the findings that a person should look at."""
+    references: pl.LazyFrame
+    """``REFERENCES``: removed items that are listed by hash and URL."""
+    taken_down: pl.LazyFrame
+    """``ITEMS`` and texts of items that were taken down: to find what else is the same."""
 
 
 def distinct_texts(raw: pl.LazyFrame, text_names: Sequence[str]) -> pl.LazyFrame:
@@ -52,13 +59,15 @@ def clean_items(
     texts: pl.LazyFrame,
     config: DatasetConfig,
     takedowns: pl.DataFrame | None,
+    decisions: pl.DataFrame | None = None,
 ) -> Cleaned:
     """Judge every raw item.
 
     ``raw``: ``RAW_ITEMS`` with text columns, orphaned images included; ``images``: ``IMAGES``;
-    ``texts``: ``TEXTS`` of every pair that ``distinct_texts`` names; ``takedowns``: item_id, date.
-    The first reason that applies is given, in this order: taken down, problems found while reading,
-    label, picture unusable, picture's measures, text too long, personal data to drop the item for, text
+    ``texts``: ``TEXTS`` of every pair that ``distinct_texts`` names; ``takedowns``: item_id, sha256, url, date;
+    ``decisions``: ``DECISIONS``, of which 'keep' and 'drop' are for here.
+    The first reason that applies is given, in this order: taken down, problems found while reading, licence,
+    decided by a person, label, picture unusable, picture's measures, text too long, personal data to drop the item for, text
     empty or too short. Kept and removed items together are the raw ones. An item's language is the
     declared one, else that of its longest text; null where it has no text.
 
@@ -66,17 +75,14 @@ def clean_items(
     """
     names = config.text_names
     _require_analysis(raw, texts, names)
-    judged = _judged(_joined(raw, images, texts, config, takedowns), config)
+    found = raw.select(pl.col("licence").unique()).collect().to_series().to_list()
+    withheld = licences.withheld(found, config)
+    decided = empty(DECISIONS) if decisions is None else decisions
+    judged = _judged(_joined(raw, images, texts, config, takedowns, decided), config, withheld)
     kept, removed = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
     findings = _findings(judged, config)
     return Cleaned(
-        items=kept.select(
-            *(pl.col(name).cast(dtype) for name, dtype in ITEMS.items() if name != "language"),
-            _item_language(names).alias("language"),
-            *(_released(name).alias(name) for name in names),
-        )
-        .select(*ITEMS, *names)
-        .sort("item_id", "source"),
+        items=_items(kept, names),
         removed=removed.select(
             "item_id",
             stage=pl.when("is_raw_problem").then(pl.lit("raw")).otherwise(pl.lit("clean")),
@@ -89,6 +95,21 @@ def clean_items(
         changes=_changes(kept, names),
         findings=findings.select(*FINDINGS),
         to_review=findings.filter(pl.col("excerpt").is_not_null()).select(*TO_REVIEW),
+        references=_references(removed, withheld),
+        taken_down=_items(judged.filter("is_taken_down"), names),
+    )
+
+
+def _items(rows: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
+    """``ITEMS`` and one column per text."""
+    return (
+        rows.select(
+            *(pl.col(name).cast(dtype) for name, dtype in ITEMS.items() if name != "language"),
+            _item_language(names).alias("language"),
+            *(_released(name).alias(name) for name in names),
+        )
+        .select(*ITEMS, *names)
+        .sort("item_id", "source")
     )
 
 
@@ -112,11 +133,13 @@ def _joined(
     texts: pl.LazyFrame,
     config: DatasetConfig,
     takedowns: pl.DataFrame | None,
+    decisions: pl.DataFrame,
 ) -> pl.LazyFrame:
-    """Raw items beside their picture's measures, their texts' analyses and their takedown."""
+    """Raw items beside their picture's measures, their texts' analyses, their takedown and decisions."""
     picture = images.select(
         "image_ref",
         image_sha256="sha256",
+        image_pixel_hash="pixel_hash",
         image_problem="problem",
         image_problem_detail="problem_detail",
         width_px="width_px",
@@ -135,33 +158,19 @@ def _joined(
             pl.col("findings").alias(_findings_of(name)),
         )
         rows = rows.join(analysis, on=[name, "language"], how="left", nulls_equal=True)
-    taken = _takedown_table(takedowns)
-    # White space around an id in a list that a person keeps must not save the item.
-    trimmed = rows.join(
-        taken.lazy(), left_on=pl.col("item_id").str.strip_chars(), right_on="taken_id", how="left"
-    )
-    return trimmed.with_columns(
+    rows = with_takedowns(rows, takedowns)
+    for kind in ("keep", "drop"):
+        ids = (
+            of_kind(decisions, kind)
+            .select("item_id")
+            .unique()
+            .with_columns(pl.lit(True).alias(f"decided_{kind}"))
+        )
+        rows = rows.join(ids.lazy(), on="item_id", how="left")
+    return rows.with_columns(
         content_chars=pl.max_horizontal(
             pl.lit(0, pl.UInt32), *(_content_chars(name) for name in config.text_names)
         )
-    )
-
-
-def _takedown_table(takedowns: pl.DataFrame | None) -> pl.DataFrame:
-    """One row per item; of the reason only the date is published, for it may name the person who asked."""
-    if takedowns is None:
-        return pl.DataFrame(
-            schema={"taken_id": pl.String(), "takedown_date": pl.String(), "is_taken_down": pl.Boolean()}
-        )
-    date = pl.col("date").cast(pl.String) if "date" in takedowns.columns else pl.lit(None, pl.String)
-    return (
-        takedowns.select(
-            taken_id=pl.col("item_id").cast(pl.String).str.strip_chars(),
-            takedown_date=date,
-            is_taken_down=pl.lit(True),
-        )
-        .sort("taken_id", "takedown_date", nulls_last=True)
-        .unique("taken_id", keep="first", maintain_order=True)
     )
 
 
@@ -222,27 +231,59 @@ class _Fault(NamedTuple):
     detail: pl.Expr
 
 
-def _judged(rows: pl.LazyFrame, config: DatasetConfig) -> pl.LazyFrame:
+def _judged(
+    rows: pl.LazyFrame, config: DatasetConfig, withheld: Mapping[str | None, tuple[str, str]]
+) -> pl.LazyFrame:
     """Rows with the reason and the detail of the first fault; null where there is none."""
     faults = [
         _Fault(
-            pl.col("is_taken_down").fill_null(False),
+            pl.col("is_taken_down"),
             pl.lit("taken_down"),
             pl.format("on {}", pl.col("takedown_date")),
         ),
         _Fault(pl.col("problem").is_not_null(), pl.col("problem"), pl.col("problem_detail")),
+        *_licence_faults(withheld),
+        _Fault(pl.col("decided_drop").fill_null(False), pl.lit("decided_drop"), pl.lit(None, pl.String)),
         *_label_faults(config),
         *_image_faults(config),
         *_text_faults(config),
     ]
     reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
+    is_kept = pl.col("decided_keep").fill_null(False)
     for fault in reversed(faults):
-        reason = pl.when(fault.applies).then(fault.reason).otherwise(reason)
-        detail = pl.when(fault.applies).then(fault.detail).otherwise(detail)
+        applies = fault.applies & ~(is_kept & ~fault.reason.is_in(list(FINAL_REASONS)))
+        reason = pl.when(applies).then(fault.reason).otherwise(reason)
+        detail = pl.when(applies).then(fault.detail).otherwise(detail)
     return rows.with_columns(
         reason=reason,
         detail=detail,
-        is_raw_problem=pl.col("problem").is_not_null() & ~pl.col("is_taken_down").fill_null(False),
+        is_raw_problem=pl.col("problem").is_not_null() & ~pl.col("is_taken_down"),
+    )
+
+
+def _licence_faults(withheld: Mapping[str | None, tuple[str, str]]) -> list[_Fault]:
+    """``withheld``: licence -> (reason, action), as ``licences.withheld`` gives it."""
+    return [
+        _Fault(
+            pl.col("licence").eq_missing(pl.lit(licence, pl.String)),
+            pl.lit(reason),
+            pl.concat_str(pl.lit(f"{licence or 'no licence'}; "), pl.lit(_LICENCE_ACTIONS[action])),
+        )
+        for licence, (reason, action) in withheld.items()
+    ]
+
+
+_LICENCE_ACTIONS: Final = {"drop": "left out", "reference": "listed in metadata/references.parquet"}
+
+
+def _references(removed: pl.LazyFrame, withheld: Mapping[str | None, tuple[str, str]]) -> pl.LazyFrame:
+    """What may be named of removed items whose licence says no more than that."""
+    named = [licence for licence, (_reason, action) in withheld.items() if action == "reference"]
+    reasons = sorted({reason for reason, _action in withheld.values()})
+    return (
+        removed.filter(pl.col("reason").is_in(reasons) & pl.col("licence").is_in(named, nulls_equal=True))
+        .select(pl.col(name).cast(dtype) for name, dtype in REFERENCES.items())
+        .sort("item_id", "source")
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any, Final, Protocol
 
 from dataset_pipeline.config import DatasetConfig
-from dataset_pipeline.stages.release import bibtex, column_meanings, licence_ids, licence_url
+from dataset_pipeline.stages.licences import licence_ids
+from dataset_pipeline.stages.release import bibtex, column_meanings, licence_url
 from dataset_pipeline.tables import PAIRS, REMOVED
 
 CONFORMS_TO: Final = "http://mlcommons.org/croissant/1.1"

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from dataset_pipeline.config import Duplicates
+from dataset_pipeline.stages.decisions import decided_removals
 from dataset_pipeline.stages.pair_search import Pair
 from dataset_pipeline.stages.picture_pairs import near_picture_pairs
 from dataset_pipeline.stages.similarity import (
@@ -125,6 +126,7 @@ def deduplicate(
     text_names: Sequence[str],
     settings: Duplicates,
     human_sources: Sequence[str],
+    decisions: pl.DataFrame | None = None,
 ) -> Deduplicated:
     """Keep one item of every set of duplicates; all others are removed, each naming the kept one.
 
@@ -135,11 +137,14 @@ def deduplicate(
     that is like it is not enough. The kept item takes over the group keys of those it stands for.
 
     ``duplicate_group`` is the smallest kept item_id among all items joined by any chain of ``pairs``.
-    Rows are sorted by item_id; kept and removed rows together are the rows of ``items``.
+    Rows are sorted by item_id; kept and removed rows together are the rows of ``items``. ``decisions`` (DECISIONS) of
+    people override what is found.
     """
     table = _ranked(items, images, text_names, settings, human_sources)
     mode = _mode(table, text_names, settings)
     removals = _removals(table, images, pairs, mode, settings)
+    if decisions is not None:
+        removals = decided_removals(removals, table["item_id"], decisions)
     removed = removals.select(
         "item_id",
         pl.lit("duplicates").alias("stage"),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from dataset_pipeline.stages.review import KINDS as QUESTIONS
 from dataset_pipeline.tables import REASONS
 
 Severity = Literal["critical", "warning"]
@@ -145,14 +146,100 @@ def licence_present(items: pl.LazyFrame) -> Outcome:
 def licences_compatible(report: Mapping[str, Any]) -> Outcome:
     """No item's licence forbids releasing it under the dataset's licence."""
     incompatible = report["incompatible_items"]
-    count = int(incompatible["count"])
+    count, first = int(incompatible["count"]), incompatible["first"]
+    licence = report["dataset_licence"]
+    if count == 0:
+        return Outcome(
+            True, f"every item's licence allows a release under {licence}", {"incompatible_items": 0}
+        )
+    why = {row["licence"]: row["why"] for row in report["by_licence"]}
+    named = ", ".join(f"'{row['item_id']}'" for row in first) + (", ..." if count > len(first) else "")
     return Outcome(
-        count == 0,
-        f"every item's licence allows a release under {report['dataset_licence']}"
-        if count == 0
-        else f"{count:,} items have a licence that does not allow a release under {report['dataset_licence']}",
+        False,
+        f"{count:,} items have a licence that does not allow a release under {licence}: {named}",
         {"incompatible_items": count},
-        pl.DataFrame({"item_id": incompatible["first_ids"][:EXAMPLE_ROWS]}) if count else None,
+        pl.DataFrame([{**row, "why": why[row["licence"]]} for row in first[:EXAMPLE_ROWS]]),
+    )
+
+
+def decisions_known(states: pl.LazyFrame) -> Outcome:
+    """Every decision is in force. ``states``: DECISIONS and state."""
+    told = states.filter(pl.col("state") != "in_force").collect()
+    total = int(states.select(pl.len()).collect().item())
+    counts = {f"decisions_{state}": told.filter(pl.col("state") == state).height for state in _STATES}
+    if told.is_empty():
+        return Outcome(True, f"{total:,} decisions, all in force", {"decisions": total, **counts})
+    said = ", ".join(f"{told.filter(pl.col('state') == s).height:,} {words}" for s, words in _STATES.items())
+    first = ", ".join(f"'{item}'" for item in told["item_id"].head(EXAMPLE_ROWS))
+    return Outcome(
+        False,
+        f"of {total:,} decisions {said}: {first}" + (", ..." if told.height > EXAMPLE_ROWS else ""),
+        {"decisions": total, **counts},
+        told.head(EXAMPLE_ROWS).select("item_id", "decision", "value", "state"),
+    )
+
+
+_STATES = {
+    "unknown_item": "name items that no source has",
+    "overruled": "are overruled by what nobody can decide",
+}
+
+
+def taken_down_absent(items: pl.LazyFrame, pixels: pl.LazyFrame, takedowns: pl.DataFrame | None) -> Outcome:
+    """No released item is listed by its id, its picture's file or its pixels.
+
+    ``items``: item_id, image_sha256; ``pixels``: sha256, pixel_hash of the sources' pictures.
+    """
+    if takedowns is None:
+        return Outcome(True, "nothing was taken down", {"taken_down_items": 0})
+    ids = takedowns["item_id"].drop_nulls().str.strip_chars().implode()
+    hashes = takedowns["sha256"].drop_nulls().str.to_lowercase().implode()
+    found = (
+        items.join(
+            pixels.drop_nulls().unique("sha256"), left_on="image_sha256", right_on="sha256", how="left"
+        )
+        .filter(
+            pl.col("item_id").is_in(ids)
+            | pl.col("image_sha256").is_in(hashes)
+            | pl.col("pixel_hash").is_in(hashes)
+        )
+        .select("item_id")
+        .sort("item_id")
+        .collect()
+    )
+    numbers = {"taken_down_items": found.height, "takedowns": takedowns.height}
+    if found.is_empty():
+        return Outcome(True, f"none of {takedowns.height:,} takedowns is in the release", numbers)
+    return Outcome(
+        False,
+        f"{found.height:,} items that were taken down are in the release",
+        numbers,
+        found.head(EXAMPLE_ROWS),
+    )
+
+
+def questions_answerable(review: pl.LazyFrame, raw_ids: pl.LazyFrame) -> Outcome:
+    """Every row of the review (REVIEW) can be answered by a decision: its kind and its items are known."""
+    known = raw_ids.select("item_id").unique()
+    other = known.rename({"item_id": "other_item_id"})
+    rows = int(review.select(pl.len()).collect().item())
+    key = ["kind", "item_id", "other_item_id"]
+    wrong = pl.concat(
+        [
+            review.filter(~pl.col("kind").is_in(list(QUESTIONS))),
+            review.join(known, on="item_id", how="anti"),
+            review.drop_nulls("other_item_id").join(other, on="other_item_id", how="anti"),
+            review.filter(pl.struct(key).is_duplicated()),
+        ]
+    ).collect()
+    numbers = {"questions": rows, "wrong_rows": wrong.height}
+    if wrong.is_empty():
+        return Outcome(True, f"{rows:,} questions", numbers)
+    return Outcome(
+        False,
+        f"{wrong.height:,} of {rows:,} questions are of an unknown kind, about an unknown item, or asked twice",
+        numbers,
+        wrong.head(EXAMPLE_ROWS).select(key),
     )
 
 

@@ -34,6 +34,7 @@ def raw_items(manifest: pl.LazyFrame, source: Source) -> pl.LazyFrame:
         _cell_or_constant(columns.language, schema).alias("language"),
         _licence(source, schema).alias("licence"),
         _cell_or_constant(columns.author or source.author, schema).alias("author"),
+        _cell_or_null(columns.url).alias("url"),
         _group_keys(columns.group_keys).alias("group_keys"),
         _cell_or_null(columns.split).alias("published_split"),
         *texts,
@@ -166,7 +167,7 @@ def _require(source: Source, there: list[str]) -> None:
     columns = source.columns
     wanted: list[tuple[str, str]] = [
         (f"columns.{key}", value)
-        for key in ("item_id", "label", "split")
+        for key in ("item_id", "label", "url", "split")
         if (value := getattr(columns, key)) is not None
     ]
     wanted += [(f"columns.texts.{name}", column) for name, column in columns.texts.items()]

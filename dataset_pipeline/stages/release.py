@@ -18,6 +18,7 @@ import yaml
 
 from dataset_pipeline.config import Creator, DatasetConfig
 from dataset_pipeline.stages.diff import ReleaseDiff
+from dataset_pipeline.stages.licences import licence_ids
 from dataset_pipeline.tables import COLUMN_MEANINGS, PAIR_KINDS, REASONS, RELEASED_ITEMS
 
 Reports = Mapping[str, Mapping[str, Any]]
@@ -243,12 +244,6 @@ def _front_licence(licence: str) -> dict[str, Any]:
     return {"license": "other", "license_name": licence.lower().replace(" ", "-"), "license_link": "LICENSE"}
 
 
-def licence_ids(expression: str) -> list[str]:
-    """Licence ids of an SPDX expression, in order of first mention."""
-    words = re.findall(r"[A-Za-z0-9.+:-]+", expression)
-    return list(dict.fromkeys(word for word in words if word.upper() not in ("AND", "OR", "WITH")))
-
-
 def licence_url(identifier: str) -> str:
     """Where the licence's canonical text is."""
     if identifier in _URLS:
@@ -281,7 +276,8 @@ def licence_text(config: DatasetConfig, reports: Reports) -> str:
     lines += [
         "",
         "Each item carries its own licence and, where one is known, its author: columns 'licence' and",
-        "'author' of data/*.parquet and metadata/items.parquet. Items by licence:",
+        "'author' of data/*.parquet and metadata/items.parquet. ATTRIBUTION.csv names author, licence and place of",
+        "every item that asks for attribution. Items by licence:",
         "",
         *(f"  {name}: {count} items" for name, count in sorted(items.items())),
         "",

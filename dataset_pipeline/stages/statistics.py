@@ -213,12 +213,13 @@ def rarefied(counts: npt.NDArray[np.integer[Any]], size: int) -> float:
     ``counts``: how often each value occurs. Unlike the ratio of different to all words, it does not fall merely
     because there are more texts, so datasets of any size compare. Fewer occurrences than ``size``: all are drawn.
     """
+    from scipy.special import gammaln
+
     total = int(counts.sum())
     size = min(size, total)
     common = counts.astype(np.float64)
     # log of C(total - count, size) / C(total, size): the chance that a value is not drawn; impossible where it must be
     rest = np.maximum(total - common, size)
-    from scipy.special import gammaln
 
     missed = gammaln(rest + 1) - gammaln(rest - size + 1) - gammaln(total + 1.0) + gammaln(total - size + 1.0)
     is_possible = total - common >= size

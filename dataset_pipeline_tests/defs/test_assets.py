@@ -120,6 +120,7 @@ def test_a_release_never_mixes_old_and_new(copy: Bench) -> None:
         "statistics",
         "clip_baselines",
         "label_quality",
+        "review",
         "published_archive",
     )
     assert copy.run(*following).success

@@ -26,6 +26,7 @@ MAIN_LINE = [
     "statistics",
     "clip_baselines",
     "label_quality",
+    "review",
     "published_archive",
 ]
 GROUPS = {
@@ -36,6 +37,7 @@ GROUPS = {
     "cleaned_items": "clean",
     "deduplicated_items": "duplicates",
     "train_test_split": "split",
+    "review": "review",
     "statistics": "statistics",
     "clip_baselines": "baselines",
     "label_quality": "statistics",
@@ -92,10 +94,11 @@ def test_lineage_reads_as_the_story(tmp_path: Path) -> None:
         "cleaned_items": ["raw_images", "raw_texts", "takedowns"],
         "deduplicated_items": ["cleaned_items"],
         "train_test_split": ["deduplicated_items"],
+        "review": ["label_quality"],
         "statistics": ["train_test_split"],
         "clip_baselines": ["train_test_split"],
         "label_quality": ["clip_baselines"],
-        "published_archive": ["label_quality", "statistics"],
+        "published_archive": ["review", "statistics"],
         "published_to_shelf": ["published_archive"],
     }
 

@@ -127,6 +127,30 @@ def candidate_of_nothing(folder: Path) -> None:
     pl.DataFrame([row], schema=pl.read_parquet(path).schema).write_parquet(path)
 
 
+def overruled(folder: Path) -> None:
+    """A decision on an item that no source has."""
+    path = folder / "decisions.parquet"
+    row = {
+        "item_id": "item-98",
+        "decision": "drop",
+        "by": "ada",
+        "date": "2026-11-01",
+        "state": "unknown_item",
+    }
+    pl.DataFrame([row], schema=pl.read_parquet(path).schema).write_parquet(path)
+
+
+def asked(item: str) -> Spoil:
+    """One question about that item."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / "review.parquet"
+        row = {"kind": "odd_picture", "item_id": item, "value": 0.5, "found": SECRET}
+        pl.DataFrame([row], schema=pl.read_parquet(path).schema).write_parquet(path)
+
+    return spoil
+
+
 def damaged(folder: Path) -> None:
     """A document that is not what its checksum says."""
     (folder / "LICENSE").write_text("all rights reserved")
@@ -170,6 +194,7 @@ BAD: dict[str, dict[str, Spoil]] = {
         "rows_conserved": removed("duplicate"),  # an item that is both kept and removed
         "reasons_documented": removed(None),
         "item_ids_unique": twice("items"),
+        "decisions_known": overruled,
         "groups_present": change("items", null("duplicate_group"), rows=1),
         "scores_in_range": pair(1.01),
     },
@@ -182,10 +207,13 @@ BAD: dict[str, dict[str, Spoil]] = {
         "splits_assigned": change("items", null("split"), rows=1),
         "leak_groups_present": change("items", null("leak_group"), rows=1),
     },
+    "review": {"questions_answerable": asked("item-98")},
     "statistics": {
         "class_balance_well_formed": twice("class_balance"),
         "licences_compatible": report(
-            "licences", incompatible_items={"count": 12, "first_ids": ["item-00", "item-01"]}
+            "licences",
+            by_licence=[{"licence": "MIT", "items": 12, "why": "asks for attribution"}],
+            incompatible_items={"count": 12, "first": [{"item_id": "item-00", "licence": "MIT"}]},
         ),
     },
     "clip_baselines": {
@@ -198,6 +226,7 @@ BAD: dict[str, dict[str, Spoil]] = {
     "published_archive": {
         "release_verified": damaged,
         "rows_conserved": cut("metadata/items", 39),
+        "taken_down_absent": change("metadata/items", text("item-99", "item_id"), rows=1),
     },
 }  # fmt: skip
 """Asset -> gate -> a fault that this gate is there to find."""
@@ -206,6 +235,7 @@ NO_EXAMPLE_ROWS = {("raw_texts", "has_rows"), ("cleaned_items", "not_empty")}
 """Gates that fail when there are no rows."""
 
 WARNINGS = (
+    ("deduplicated_items", "decisions_known"),
     ("raw_texts", "labels_present"),
     ("raw_texts", "rows_readable"),
     ("raw_images", "formats_common"),

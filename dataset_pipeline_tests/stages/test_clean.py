@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.clean import CHANGES, Cleaned, clean_items, distinct_texts
 from dataset_pipeline.stages.pii import FINDINGS, TO_REVIEW
-from dataset_pipeline.tables import IMAGES, ITEMS, RAW_ITEMS, REASONS, REMOVED, TEXTS
+from dataset_pipeline.tables import DECISIONS, IMAGES, ITEMS, RAW_ITEMS, REASONS, REFERENCES, REMOVED, TEXTS
 
 RAW_SCHEMA = {**RAW_ITEMS, "title": pl.String(), "note": pl.String()}
 GOOD = {"width_px": 64, "height_px": 48, "contrast": 40.0}
@@ -63,6 +63,7 @@ def clean(
     images: list[dict[str, Any]] | None = None,
     special: dict[str, dict[str, Any]] | None = None,
     takedowns: pl.DataFrame | None = None,
+    decisions: pl.DataFrame | None = None,
     language: str = "und",
     **sections: Any,
 ) -> Cleaned:
@@ -72,7 +73,7 @@ def clean(
         images = [image(row["item_id"]) for row in rows if row["image_ref"]]
     pictures = pl.LazyFrame([{**dict.fromkeys(IMAGES), **picture} for picture in images], schema=IMAGES)
     texts = analysed(raw, special, language)
-    return clean_items(raw, pictures, texts, make_config(**sections), takedowns)
+    return clean_items(raw, pictures, texts, make_config(**sections), takedowns, decisions)
 
 
 def verdicts(cleaned: Cleaned) -> dict[str, tuple[str, str, str | None] | None]:
@@ -293,6 +294,8 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         **{reason: {"problem": reason} for reason in scanning},
     }
     values = {
+        "licence_no_derivatives": {"licence": "CC-BY-ND-4.0"},
+        "licence_missing": {"licence": "NOASSERTION"},
         "label_missing": {"label": None},
         "label_dropped": {"label": "Skip"},
         "label_unsure": {"label": "Not sure"},
@@ -303,7 +306,8 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         "personal_data_unsure": {"title": "name"},
         **{reason: {"problem": reason} for reason in reading},
     }
-    reasons = [*measures, *values, "image_missing", "taken_down"]
+    reasons = [*measures, *values, "image_missing", "taken_down", "decided_drop"]
+    drop = {"item_id": "decided_drop", "decision": "drop", "value": None, "by": "Ada", "date": "2026-11-01"}
     cleaned = clean(
         [raw_item(reason, **values.get(reason, {})) for reason in reasons],
         images=[image(reason, **measures.get(reason, {})) for reason in reasons if reason != "image_missing"],
@@ -313,12 +317,16 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
             "name": {"cleaned": "<PERSON> here", "findings": [finding("PERSON")]},
         },
         takedowns=pl.DataFrame({"item_id": ["taken_down"]}),
+        decisions=pl.DataFrame([drop], schema=DECISIONS),
+        licences={"no_derivatives": "drop", "unlicensed": "drop"},
         labels={"drop": ["Skip"], "unsure": ["Not sure"]},
         pii={"actions": {"IBAN_CODE": "drop", "PERSON": "review"}},
         clean={"texts": {"min_chars": 2}},
     )
     given = {item_id: verdict and verdict[:2] for item_id, verdict in verdicts(cleaned).items()}
-    assert given == {r: ("raw" if r in reading else "clean", r) for r in REASONS if r != "duplicate"}
+    assert given == {
+        r: ("raw" if r in reading else "clean", r) for r in REASONS if not r.startswith("duplicate")
+    }
 
 
 # -- precedence ------------------------------------------------------------------------------------
@@ -360,6 +368,42 @@ def test_the_first_reason_is_given(which: set[int]) -> None:
     (verdict,) = verdicts(cleaned).values()
     assert verdict is not None
     assert verdict[:2] == (stage, reason)
+
+
+# -- licences --------------------------------------------------------------------------------------
+
+
+def licensed() -> list[dict[str, Any]]:
+    return [
+        raw_item("free"),
+        raw_item("nd", licence="CC-BY-ND-4.0", author="Ada", url="https://example.org/nd"),
+        raw_item("none", licence="NONE"),
+        raw_item("nc", licence="CC-BY-NC-4.0"),
+    ]
+
+
+def test_items_that_may_not_be_passed_on_wait_for_the_gate_unless_told_otherwise() -> None:
+    assert verdicts(clean(licensed())) == dict.fromkeys(("free", "nd", "none", "nc"))
+
+
+def test_items_that_may_not_be_passed_on_are_left_out_or_named() -> None:
+    cleaned = clean(licensed(), licences={"no_derivatives": "reference", "unlicensed": "drop"})
+    assert verdicts(cleaned) == {
+        "free": None,
+        "nc": None,  # incompatible all the same: for the gate
+        "nd": ("clean", "licence_no_derivatives", "CC-BY-ND-4.0; listed in metadata/references.parquet"),
+        "none": ("clean", "licence_missing", "NONE; left out"),
+    }
+    assert cleaned.references.collect().rows() == [
+        ("nd", "s", "https://example.org/nd", "sha-nd", "hat", "CC-BY-ND-4.0", "Ada")
+    ]
+
+
+def test_what_was_taken_down_is_not_even_named() -> None:
+    taken = pl.DataFrame({"item_id": ["nd"], "date": ["2026-01-01"]})
+    cleaned = clean(licensed(), takedowns=taken, licences={"no_derivatives": "reference"})
+    assert verdicts(cleaned)["nd"] == ("clean", "taken_down", "on 2026-01-01")
+    assert cleaned.references.collect().is_empty()
 
 
 # -- conservation ----------------------------------------------------------------------------------
@@ -405,7 +449,8 @@ def test_nothing_is_lost_and_order_does_not_matter(
         "clean": {"texts": {"min_chars": 2}},
     }  # fmt: skip
     cleaned = clean(raw, images=images, **settings)
-    kept, removed, changes, findings, to_review = (table.collect() for table in cleaned)
+    kept, removed, changes, findings, to_review, references, _taken = (table.collect() for table in cleaned)
+    assert dict(references.schema) == dict(REFERENCES)
     assert dict(kept.schema) == {**ITEMS, "title": pl.String, "note": pl.String}
     assert dict(removed.schema) == dict(REMOVED)
     assert dict(changes.schema) == CHANGES
@@ -426,7 +471,7 @@ def test_nothing_is_lost_and_order_does_not_matter(
 
 def test_no_items() -> None:
     cleaned = clean([])
-    assert [table.collect().height for table in cleaned] == [0, 0, 0, 0, 0]
+    assert [table.collect().height for table in cleaned] == [0] * len(cleaned)
     assert dict(cleaned.items.collect().schema) == {**ITEMS, "title": pl.String, "note": pl.String}
 
 
@@ -458,7 +503,7 @@ def test_an_item_that_stays_carries_its_cleaned_texts_and_checksum() -> None:
         {
             "item_id": "1", "source": "s", "image_ref": "s/1", "image_sha256": "sha-1", "label": "hat",
             "label_source": "human", "language": "en", "licence": "CC0-1.0", "author": "Ada",
-            "group_keys": ["sender=7"], "published_split": "test", "title": "red",
+            "url": None, "group_keys": ["sender=7"], "published_split": "test", "title": "red",
             "note": None,  # nothing is left of it
         }
     ]  # fmt: skip

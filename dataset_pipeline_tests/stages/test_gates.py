@@ -62,14 +62,26 @@ def test_no_leak() -> None:
 
 
 def test_licences_compatible() -> None:
-    report = {"dataset_licence": "CC0-1.0", "incompatible_items": {"count": 0, "first_ids": []}}
+    report = {"dataset_licence": "CC0-1.0", "by_licence": [], "incompatible_items": {"count": 0, "first": []}}
     assert gates.licences_compatible(report).is_passed
-    bad = {**report, "incompatible_items": {"count": 7, "first_ids": list("abcdefg")}}
+    bad = {
+        **report,
+        "by_licence": [{"licence": "MIT", "why": "asks for attribution"}, {"licence": None, "why": "none"}],
+        "incompatible_items": {
+            "count": 7,
+            "first": [{"item_id": name, "licence": None if name == "b" else "MIT"} for name in "abcdef"],
+        },
+    }
     outcome = gates.licences_compatible(bad)
     assert not outcome.is_passed
     assert outcome.numbers == {"incompatible_items": 7}
+    assert outcome.summary.endswith("under CC0-1.0: 'a', 'b', 'c', 'd', 'e', 'f', ...")
     assert outcome.examples is not None
-    assert outcome.examples["item_id"].to_list() == ["a", "b", "c"]
+    assert outcome.examples.rows() == [
+        ("a", "MIT", "asks for attribution"),
+        ("b", None, "none"),
+        ("c", "MIT", "asks for attribution"),
+    ]
 
 
 def test_licence_present() -> None:
