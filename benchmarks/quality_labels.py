@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/quality/labels.md"
 CLOTHING, EMOJI = ROOT / "datasets/clothing/source", ROOT / "datasets/emoji/source"
 FLIPPED = 0.05
-SEEDS = 5
+SEEDS = 3
 NO_LABELS = ("Skip", "Not sure")
 
 Floats = NDArray[np.float32]
@@ -203,9 +203,10 @@ change. Labels that were wrong from the start count against precision.
 |---|---|---:|---:|---:|---:|---:|---:|
 {chr(10).join(lines)}
 
-What to take from it: the search is as good as the features. Where the model is right for nine items of ten, most of the first candidates are wrong
-labels; where it is right for four, a candidate is hardly more than a picture that the features cannot tell. The report says how often the model of a build is right,
-and a pretrained CLIP under `baselines.models` is what raises it.
+What to take from it: the search is as good as the features. With the best ones here, whose models name seven to eight labels of ten,
+about seven of ten first candidates are planted errors; with colours and gradients on photos, one of three. cleanlab's defaults come within
+a few hundredths on strong features and find fewer on the weakest, which it neither scales nor regularises. The report of a build says how often its
+model is right, and a pretrained CLIP under `baselines.models` is what raises it.
 """
 
 
