@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,15 @@ import pytest
 
 from dataset_pipeline_tests.building import Bench, bench
 from dataset_pipeline_tests.small_dataset import write_dataset
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _absl_closes_nothing() -> None:
+    """mlcroissant's logging library closes the stream that it was imported under, which is pytest's own, when Dagster
+    configures logging while another one stands in its place."""
+    from absl import logging
+
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")
