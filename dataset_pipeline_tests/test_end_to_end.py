@@ -88,6 +88,10 @@ FAULTS = {
     "item-16": "personal_data",
     "item-17": "image_too_large",
     "item-18": "personal_data_unsure",
+    "item-20": "duplicate_of_taken_down",
+    "item-21": "decided_drop",
+    "item-22": "licence_no_derivatives",
+    "item-23": "licence_missing",
 }
 """Item -> the reason it must be removed for. With a duplicate and an image without a row: every reason there is."""
 
@@ -96,6 +100,9 @@ def write_faults(folder: Path) -> Path:
     config = write_dataset(
         folder,
         takedowns="takedowns.csv",
+        decisions="decisions.csv",
+        licences={"no_derivatives": "reference", "unlicensed": "drop"},
+        source={"columns": {"licence": "terms"}},
         labels={"drop": ["Skip"], "unsure": ["Not sure"]},
         clean={"images": {"max_pixels": 10_000}, "texts": {"min_chars": 5, "max_chars": 400}},
         pii={"enabled": True, "actions": {"EMAIL_ADDRESS": "drop", "PERSON": "review"}},
@@ -103,7 +110,10 @@ def write_faults(folder: Path) -> Path:
     (folder / "takedowns.csv").write_text(
         "item_id,reason,date\nitem-00,her wish,2026-10-01\n", encoding="utf-8"
     )
-    images, made = folder / "images", {row["id"]: row for row in rows()}
+    (folder / "decisions.csv").write_text(
+        "item_id,decision,value,by,date\nitem-21,drop,,Ada,2026-10-02\n", encoding="utf-8"
+    )
+    images, made = folder / "images", {row["id"]: {**row, "terms": ""} for row in rows()}
     (images / "01.png").unlink()
     (images / "02.png").write_bytes(b"<html>404</html>")
     (images / "03.png").write_bytes(b"")
@@ -123,10 +133,15 @@ def write_faults(folder: Path) -> Path:
     made["item-14"]["file"] = "../../etc/passwd"
     made["item-16"]["caption"] = "A hat, write to ada.lovelace@example.com for the price"
     made["item-18"]["caption"] = "A hat that Mr. Babbage wore in London"
+    # The same as what was taken down, under another id.
+    (images / "20.png").write_bytes((images / "00.png").read_bytes())
+    made["item-20"] |= {name: made["item-00"][name] for name in ("caption", "lang", "kind")}
+    made["item-22"]["terms"] = "CC-BY-ND-4.0"
+    made["item-23"]["terms"] = "NOASSERTION"
     # The same picture under another name, with the same caption but for capitals: one item.
     (images / "19.png").write_bytes((images / "39.png").read_bytes())
     made["item-19"] |= {"caption": made["item-39"]["caption"].upper(), "lang": made["item-39"]["lang"]}
-    write_manifest(folder / "items.csv", list(made.values()))
+    pl.DataFrame(list(made.values())).write_csv(folder / "items.csv")
     return config
 
 
@@ -802,7 +817,7 @@ def test_the_archive_alone_does_not_release_what_was_judged_under_other_settings
     set_config(copy, licence="CC-BY-NC-4.0")
     result = copy.run("published_archive")
     assert materialised(result) == []
-    assert "statistics was built before licence in dataset.yaml changed" in failures(result)
+    assert "cleaned_items was built before licence in dataset.yaml changed" in failures(result)
     set_config(copy, licence="CC0-1.0", takedowns="takedowns.csv")
     (copy.config_path.parent / "takedowns.csv").write_text("item_id\nitem-01\n", encoding="utf-8")
     result = copy.run("published_archive")
