@@ -94,7 +94,7 @@ def test_a_typo_is_answered_with_what_was_meant(
         ({"source": {"permission": {"evidence": "letter.pdf"}}}, "permission.evidence: no such file"),
         ({"takedowns": "gone.csv"}, "takedowns: no such file or folder"),
         ({"takedowns": "images"}, "is a folder, expected a file"),
-        ({"takedowns": "bad.csv"}, "expected a column 'item_id', found ['id']"),
+        ({"takedowns": "bad.csv"}, "expected a column 'item_id', 'sha256' or 'url', found ['id']"),
         ({"takedowns": "hole.csv"}, "1 rows have no item_id"),
         ({"publish": {"shelf": {"path": "items.csv"}}}, "publish.shelf.path: is a file, expected a folder"),
         ({"pii": {"enabled": True, "ner_models": {"en": "en_no_such_model"}}}, "is not installed. Install it with: pip install"),
