@@ -33,6 +33,9 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
 PAIR_MARGIN: Final = 0.01
 """Pairs whose similarity is so much above the threshold, at most, are offered."""
 
+NEAR_MISS: Final = 0.03
+"""Pairs whose similarity is so much below the threshold, at most, are offered: what is further off is two things."""
+
 ODD_DEVIATIONS: Final = 8.0
 """Pictures with a measure so many median absolute deviations from the median are offered."""
 
@@ -223,12 +226,20 @@ def _pairs(found: Found, config: DatasetConfig) -> pl.DataFrame:
         )
         for pair in ends
     ]
-    apart = found.nearest.select(
-        kind=pl.lit("similar_pair"),
-        item_id="item_id",
-        other_item_id="other_item_id",
-        value=2 * pl.col("similarity").cast(pl.Float64).clip(0, 1) ** 8,
-        found=pl.format("{} {}, in two splits", "kind", pl.col("similarity").cast(pl.Float64).round(4)),
+    least_apart = (
+        pl.when(pl.col("kind").str.contains("image")).then(least["near_image"]).otherwise(least["near_text"])
+    )
+    similarity = pl.col("similarity").cast(pl.Float64)
+    apart = (
+        found.nearest.with_columns(missing=(least_apart - similarity).clip(0))
+        .filter(pl.col("missing") <= NEAR_MISS)
+        .select(
+            kind=pl.lit("similar_pair"),
+            item_id="item_id",
+            other_item_id="other_item_id",
+            value=2 * (1 - pl.col("missing") / NEAR_MISS),
+            found=pl.format("{} {}, in two splits", "kind", similarity.round(4)),
+        )
     )
     return pl.concat([*of_removed, apart]).collect()
 

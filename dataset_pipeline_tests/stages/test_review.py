@@ -105,7 +105,11 @@ def everything() -> Found:
             ],
             schema=dict(PAIRS), orient="row",
         ),
-        nearest=frame(NEAREST, {"item_id": "a", "other_item_id": "k", "kind": "image", "similarity": 0.97}),
+        nearest=frame(
+            NEAREST,
+            {"item_id": "a", "other_item_id": "k", "kind": "image", "similarity": 0.975},
+            {"item_id": "a", "other_item_id": "z", "kind": "image", "similarity": 0.91},  # clearly two things
+        ),
         items=frame(ITEMS, *({"item_id": f"i{n}", "image_sha256": f"s{n}"} for n in range(10))),
         images=frame(IMAGES, *pictures),
     )  # fmt: skip
