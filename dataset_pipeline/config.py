@@ -159,6 +159,9 @@ class CleanTexts(Settings):
     unicode_form: Literal["NFC", "NFKC"] = "NFC"
     min_chars: int = Field(1, ge=1)
     max_chars: int = Field(20_000, ge=1)
+    require_letters: bool = Field(
+        False, description="a row is removed whose texts hold digits, punctuation and signs alone"
+    )
     required: bool = Field(
         True, description="a row whose texts are all empty is removed, where there are texts"
     )

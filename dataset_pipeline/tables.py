@@ -251,6 +251,7 @@ REASONS: Final[Mapping[str, str]] = {
     "image_extreme_aspect": "the picture's sides differ by more than clean.images.max_aspect_ratio",
     "image_blank": "the picture's contrast is under clean.images.min_contrast",
     "text_empty": "all texts of the row are empty after cleaning",
+    "text_without_letters": "the row's texts hold digits, punctuation and signs alone (clean.texts.require_letters)",
     "text_too_short": "every text of the row is shorter than clean.texts.min_chars",
     "text_too_long": "a text of the row is longer than clean.texts.max_chars",
     "personal_data": "a text holds personal data whose action is 'drop'",

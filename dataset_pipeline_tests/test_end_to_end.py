@@ -92,6 +92,7 @@ FAULTS = {
     "item-21": "decided_drop",
     "item-22": "licence_no_derivatives",
     "item-23": "licence_missing",
+    "item-24": "text_without_letters",
 }
 """Item -> the reason it must be removed for. With a duplicate and an image without a row: every reason there is."""
 
@@ -104,7 +105,10 @@ def write_faults(folder: Path) -> Path:
         licences={"no_derivatives": "reference", "unlicensed": "drop"},
         source={"columns": {"licence": "terms"}},
         labels={"drop": ["Skip"], "unsure": ["Not sure"]},
-        clean={"images": {"max_pixels": 10_000}, "texts": {"min_chars": 5, "max_chars": 400}},
+        clean={
+            "images": {"max_pixels": 10_000},
+            "texts": {"min_chars": 5, "max_chars": 400, "require_letters": True},
+        },
         pii={"enabled": True, "actions": {"EMAIL_ADDRESS": "drop", "PERSON": "review"}},
     )
     (folder / "takedowns.csv").write_text(
@@ -136,6 +140,7 @@ def write_faults(folder: Path) -> Path:
     # The same as what was taken down, under another id.
     (images / "20.png").write_bytes((images / "00.png").read_bytes())
     made["item-20"] |= {name: made["item-00"][name] for name in ("caption", "lang", "kind")}
+    made["item-24"]["caption"] = "12 x 34,50 + 7 %".replace("x", "*")
     made["item-22"]["terms"] = "CC-BY-ND-4.0"
     made["item-23"]["terms"] = "NOASSERTION"
     # The same picture under another name, with the same caption but for capitals: one item.

@@ -325,6 +325,10 @@ def _image_faults(config: DatasetConfig) -> list[_Fault]:
     ]
 
 
+_WORDLESS: Final = r"^[\p{N}\p{P}\p{Sm}\p{Sc}\p{Sk}\s]*$"
+"""Letters, marks, and symbols such as emoji say something; numbers and punctuation alone do not."""
+
+
 def _text_faults(config: DatasetConfig) -> list[_Fault]:
     """Rules of texts, for the columns that the item's own source has."""
     names, settings = config.text_names, config.clean.texts
@@ -358,6 +362,11 @@ def _text_faults(config: DatasetConfig) -> list[_Fault]:
     if settings.required:
         is_empty = (chars == 0) & pl.col("source").is_in(with_texts)
         faults.append(_Fault(is_empty, pl.lit("text_empty"), pl.lit(None, pl.String)))
+    if settings.require_letters:
+        wordless = pl.all_horizontal(
+            pl.col(_cleaned(name)).str.contains(_WORDLESS).fill_null(True) for name in names
+        )
+        faults.append(_Fault((chars > 0) & wordless, pl.lit("text_without_letters"), pl.lit(None, pl.String)))
     faults.append(
         _Fault(
             (chars > 0) & (chars < settings.min_chars),

@@ -300,6 +300,7 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         "label_dropped": {"label": "Skip"},
         "label_unsure": {"label": "Not sure"},
         "text_empty": {"title": None},
+        "text_without_letters": {"title": "12 + 3"},
         "text_too_short": {"title": "x"},
         "text_too_long": {"title": "long"},
         "personal_data": {"title": "iban"},
@@ -321,7 +322,7 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         licences={"no_derivatives": "drop", "unlicensed": "drop"},
         labels={"drop": ["Skip"], "unsure": ["Not sure"]},
         pii={"actions": {"IBAN_CODE": "drop", "PERSON": "review"}},
-        clean={"texts": {"min_chars": 2}},
+        clean={"texts": {"min_chars": 2, "require_letters": True}},
     )
     given = {item_id: verdict and verdict[:2] for item_id, verdict in verdicts(cleaned).items()}
     assert given == {
@@ -368,6 +369,24 @@ def test_the_first_reason_is_given(which: set[int]) -> None:
     (verdict,) = verdicts(cleaned).values()
     assert verdict is not None
     assert verdict[:2] == (stage, reason)
+
+
+@pytest.mark.parametrize(
+    ("title", "note", "is_kept"),
+    [
+        ("12.50", None, False),
+        ("-- ++ €5 ½ ٣", "42", False),
+        ("12", "red", True),  # one text says something
+        ("😀", None, True),
+        ("५ रु", None, True),
+        ("中", None, True),
+    ],
+)
+def test_texts_without_a_letter(title: str, note: str | None, is_kept: bool) -> None:
+    row = raw_item("1", title=title, note=note)
+    found = verdicts(clean([row], clean={"texts": {"require_letters": True}}))
+    assert found == {"1": None if is_kept else ("clean", "text_without_letters", None)}
+    assert verdicts(clean([row])) == {"1": None}
 
 
 # -- licences --------------------------------------------------------------------------------------
