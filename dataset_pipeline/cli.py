@@ -167,14 +167,30 @@ def dev(configs: tuple[Path, ...], storage: str, port: int) -> None:
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--to", "destination", required=True, help="A name under 'publish' in the config.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen and send nothing.")
+@click.option("--final", is_flag=True, help="Zenodo: publish the complete draft, which cannot be undone.")
 @_storage
-def publish(config: Path, destination: str, dry_run: bool, storage: str) -> None:
+def publish(config: Path, destination: str, dry_run: bool, final: bool, storage: str) -> None:
     """Send the current release to one destination of the config."""
     from dataset_pipeline.commands.publish import describe
     from dataset_pipeline.commands.publish import publish as run
 
-    for line in describe(run(config, destination, storage, is_dry_run=dry_run)):
+    for line in describe(run(config, destination, storage, is_dry_run=dry_run, is_final=final)):
         click.echo(line)
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@_storage
+def mirrors(config: Path, storage: str) -> int:
+    """Download the published version from every public place, compare it, and measure."""
+    from dataset_pipeline.commands.mirrors import check as run
+
+    result = run(config, storage)
+    for line in result.lines():
+        click.echo(line)
+    if not result.is_good:
+        _fail("not every place gives what was published", OutsideWorldError.exit_status)
+    return 0
 
 
 @cli.command()

@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -28,6 +28,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
 SemanticVersion = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -531,11 +532,89 @@ class Release(Settings):
     notebook: bool = True
 
 
-class Destination(Settings):
-    """One place that a release is published to."""
+class FolderDestination(Settings):
+    """A local or mounted folder."""
 
     kind: Literal["folder"]
     path: str = Field(description="a local or mounted folder")
+
+
+class S3Destination(Settings):
+    """A bucket of Amazon S3 or of anything that speaks its protocol."""
+
+    kind: Literal["s3"]
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: Annotated[str, StringConstraints(pattern=r"^([\w.-]+(/[\w.-]+)*)?$")] = Field(
+        "", description="folder in the bucket that the dataset's own folder is in"
+    )
+    endpoint: WebAddress | None = Field(None, description="absent: Amazon's, or what the AWS settings say")
+    region: str | None = None
+    is_public: bool = Field(False, description="whether anyone may read the dataset's folder")
+    public_url: WebAddress | None = Field(None, description="address that the bucket is read at")
+    parallel: int = Field(4, ge=1, le=64, description="transfers at a time")
+    part_mib: int = Field(16, ge=5, le=1024, description="larger files are sent in parts of this size")
+
+    def public_base(self, name: str, version: str) -> str | None:
+        """Address of a version's folder, where anybody can read it at one."""
+        base = self.public_url
+        if base is None and self.is_public:
+            base = (
+                f"{self.endpoint.rstrip('/')}/{self.bucket}"
+                if self.endpoint
+                else f"https://{self.bucket}.s3.amazonaws.com"
+            )
+        if base is None:
+            return None
+        return "/".join([base.rstrip("/"), *filter(None, [self.prefix]), name, version])
+
+
+class HuggingFaceDestination(Settings):
+    """A dataset repository on the Hugging Face Hub."""
+
+    kind: Literal["huggingface"]
+    repository: Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*/[\w-][\w.-]*$")] = Field(
+        description="owner/name"
+    )
+    endpoint: WebAddress | None = Field(None, description="absent: HF_ENDPOINT, or https://huggingface.co")
+    is_public: bool = Field(False, description="whether the repository is made public once it is complete")
+    gated: Literal["no", "auto", "manual"] = Field(
+        "no", description="whether readers ask for access, and who grants it"
+    )
+
+
+class ZenodoDestination(Settings):
+    """Zenodo, its sandbox, or any other InvenioRDM."""
+
+    kind: Literal["zenodo"]
+    url: WebAddress = Field("https://zenodo.org", description="https://sandbox.zenodo.org for trials")
+    publisher: str = "Zenodo"
+    record: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")] | None = Field(
+        None, description="id of any published version, where the title is another now"
+    )
+
+
+Destination = Annotated[
+    FolderDestination | S3Destination | HuggingFaceDestination | ZenodoDestination,
+    Field(discriminator="kind"),
+]
+
+
+class Approval(Settings):
+    """One entry of the approvals file: a person lets a version leave."""
+
+    version: SemanticVersion
+    by: Annotated[str, StringConstraints(min_length=1)]
+    date: Date
+    destinations: tuple[Name, ...] = Field((), description="empty: all of them")
+    items_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="of metadata/items.parquet: what was approved, to the byte"
+    )
+
+
+class Approvals(Settings):
+    """The approvals file."""
+
+    approvals: tuple[Approval, ...]
 
 
 class Documentation(Settings):
@@ -564,6 +643,9 @@ class DatasetConfig(Settings):
         None, description="publication date; there is no default, so that builds repeat"
     )
     url: str | None = None
+    doi: Annotated[str, StringConstraints(pattern=r"^10\.\d{4,9}/\S+$")] | None = Field(
+        None, description="of this version, as reserved at the host that will publish it"
+    )
     creators: tuple[Creator, ...] = ()
     keywords: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ("image-classification", "zero-shot-image-classification")
@@ -586,6 +668,8 @@ class DatasetConfig(Settings):
     label_quality: LabelQuality = LabelQuality()
     release: Release = Release()
     publish: dict[Name, Destination] = Field(default_factory=dict)
+    mirrors: str = Field("mirrors.json", description="speeds of the places it is published at, once measured")
+    approvals: str = Field("approvals.yaml", description="who approved which version for publication")
     documentation: Documentation = Documentation()
 
     @field_validator("sources")
@@ -661,13 +745,40 @@ def load_config(path: str | Path) -> DatasetConfig:
     Raises ``ConfigError`` with the file, the line and the key of the first few faults; a key that
     does not exist is answered with the nearest one that does.
     """
-    path = Path(path)
+    loaded, root = _read_yaml(Path(path), _NO_CONFIG)
+    if not isinstance(loaded, Mapping):
+        raise ConfigError(
+            f"{path}: expected keys such as name, version, licence and sources, found no mapping"
+        )
+    return _validated(DatasetConfig, loaded, Path(path), root)
+
+
+def load_approvals(path: Path) -> tuple[Approval, ...] | None:
+    """Entries of an approvals file, which is a list; None where there is no such file.
+
+    Raises ``ConfigError`` as :func:`load_config` does.
+    """
+    if not path.exists():
+        return None
+    loaded, root = _read_yaml(path, "")
+    node = (
+        yaml.MappingNode("map", [(yaml.ScalarNode("str", "approvals", root.start_mark), root)])
+        if root
+        else None
+    )
+    return _validated(Approvals, {"approvals": loaded or ()}, path, node).approvals
+
+
+_NO_CONFIG = "Write one with: dataset-pipeline init DIR --from PATH"
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _read_yaml(path: Path, hint: str) -> tuple[Any, yaml.Node | None]:
+    """Values and nodes of a YAML file; ``hint``: what to do where there is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file", hint="Write one with: dataset-pipeline init DIR --from PATH"
-        ) from None
+        raise ConfigError(f"{path}: no such file", hint=hint) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder, expected a dataset.yaml file") from None
     except UnicodeDecodeError as error:
@@ -677,22 +788,20 @@ def load_config(path: str | Path) -> DatasetConfig:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        root = yaml.compose(text, Loader=_Loader)
-        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{where}: not valid YAML: {problem}") from None
-    if not isinstance(loaded, Mapping):
-        raise ConfigError(
-            f"{path}: expected keys such as name, version, licence and sources, found no mapping"
-        )
+
+
+def _validated(model: type[Model], loaded: Any, path: Path, root: yaml.Node | None) -> Model:
     try:
-        return DatasetConfig.model_validate(loaded)
+        return model.model_validate(loaded)
     except ValidationError as error:
         faults = _without_echoes(error.errors())
-        lines = [_describe(fault, path, root) for fault in faults[:5]]
+        lines = [_describe(fault, path, root, model) for fault in faults[:5]]
         more = len(faults) - len(lines)
         raise ConfigError("\n".join(lines) + (f"\n... and {more} more" if more > 0 else "")) from None
 
@@ -711,18 +820,26 @@ def _without_echoes(faults: list[Any]) -> list[Any]:
     ]
 
 
-def _describe(fault: Any, path: Path, root: yaml.Node | None) -> str:
+def _describe(fault: Any, path: Path, root: yaml.Node | None, model: type[BaseModel]) -> str:
     """One fault as ``file:line: key: what was found and what was expected``."""
     location = [part for part in fault["loc"] if not (isinstance(part, str) and "[" in part)]
+    kind = None
+    if location[:1] == ["publish"] and len(location) > 2:
+        kind = location.pop(2)  # pydantic names it in the place, the file does not
+    elif fault["type"].startswith("union_tag"):
+        location.append("kind")
     where = f"{path}:{_line(root, location)}"
     key = ".".join(str(part) for part in location)
     if fault["type"] == "extra_forbidden":
-        valid = _valid_keys(location[:-1])
+        valid = _valid_keys(model, location[:-1], kind)
         near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
         remedy = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(valid)}"
         return f"{where}: {key}: unknown key; {remedy}"
-    if fault["type"] == "missing":
+    if fault["type"] in ("missing", "union_tag_not_found"):
         return f"{where}: {key}: required, but missing"
+    if fault["type"] == "union_tag_invalid":
+        context = fault["ctx"]
+        return f"{where}: {key}: Input should be {context['expected_tags']}, found '{context['tag']}'"
     message = re.sub(r"^(Value error|Assertion failed), ", "", fault["msg"]).replace("valid tuple", "list")
     given = fault.get("input")
     found = (
@@ -748,13 +865,18 @@ def _line(root: yaml.Node | None, location: list[Any]) -> int:
     return line
 
 
-def _valid_keys(location: list[Any]) -> list[str]:
-    """Keys allowed in the section at ``location``."""
-    model: type[BaseModel] = DatasetConfig
+def _valid_keys(model: type[BaseModel], location: list[Any], kind: str | None) -> list[str]:
+    """Keys allowed in the section at ``location``, which is of a ``kind`` where there are several."""
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
-            model = next(_models_in(model.model_fields[part].annotation), model)
+            models = list(_models_in(model.model_fields[part].annotation))
+            of_kind = [m for m in models if "kind" in m.model_fields and kind in _literals(m, "kind")]
+            model = next(iter(of_kind or models), model)
     return sorted(model.model_fields)
+
+
+def _literals(model: type[BaseModel], key: str) -> tuple[Any, ...]:
+    return get_args(model.model_fields[key].annotation)
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

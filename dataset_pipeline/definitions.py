@@ -16,7 +16,7 @@ from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.config import load_config
 from dataset_pipeline.defs.assets import lineage, source_assets
 from dataset_pipeline.defs.automation import automations
-from dataset_pipeline.defs.publish import publication_assets
+from dataset_pipeline.defs.publish import mirror_checks, mirror_health, publication_assets
 from dataset_pipeline.defs.stage import Dataset, ProgressDisplay, StorageResource
 from dataset_pipeline.errors import ConfigError
 
@@ -49,6 +49,7 @@ def dataset_definitions(
         warnings.filterwarnings("ignore", "Function `observable_source_asset` is", dg.BetaWarning)
         observed = [source for dataset in datasets for source in source_assets(dataset)]
     jobs, sensors, schedules = [], [], []
+    checked: list[dg.AssetChecksDefinition] = []
     for dataset in datasets:
         built = [dataset.key(name) for name in lineage(dataset).stages]
         job = dg.define_asset_job(
@@ -61,13 +62,16 @@ def dataset_definitions(
         jobs.append(job)
         sensors.append(sensor)
         schedules.append(schedule)
+        if of_mirrors := mirror_checks(dataset):
+            checked += of_mirrors
+            schedules.append(mirror_health(dataset, of_mirrors))
     return dg.Definitions(
         assets=[
             *observed,
             *(part for part in made if not isinstance(part, dg.AssetChecksDefinition)),
             *(part for dataset in datasets for part in publication_assets(dataset)),
         ],
-        asset_checks=[part for part in made if isinstance(part, dg.AssetChecksDefinition)],
+        asset_checks=[*(part for part in made if isinstance(part, dg.AssetChecksDefinition)), *checked],
         jobs=jobs,
         sensors=sensors,
         schedules=schedules,

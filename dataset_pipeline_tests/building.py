@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,23 @@ class Bench:
         engine: Engine = self.engine
         return dataset_definitions([load_dataset(self.config_path)], self.storage, engine=engine)
 
-    def run(self, *assets: str, checks: bool = True) -> dg.ExecuteInProcessResult:
-        """Launch the named assets (the whole release where none is named), as the UI would."""
+    def run(
+        self, *assets: str, checks: bool = True, settings: Mapping[str, Any] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Launch the named assets (the whole release where none is named), as the UI would.
+
+        ``settings``: run config of every one of them.
+        """
         dataset = self.lineage.dataset
         keys = [dataset.key(name) for name in assets or self.lineage.stages]
         selection: dg.AssetSelection = dg.AssetSelection.assets(*keys)
         job = dg.define_asset_job(
-            "run", selection=selection if checks else selection.without_checks(), config=RUNS
+            "run",
+            selection=selection if checks else selection.without_checks(),
+            config={
+                **RUNS,
+                **({"ops": {"__".join(key.path): {"config": settings} for key in keys}} if settings else {}),
+            },
         )
         definitions = dg.Definitions.merge(self.definitions(), dg.Definitions(jobs=[job]))
         return definitions.resolve_job_def("run").execute_in_process(

@@ -65,7 +65,7 @@ def test_a_folder_and_nothing_as_config(tmp_path: Path) -> None:
             "duplicates.image.max_hash_distanc: unknown key; did you mean 'max_hash_distance'?",
         ),
         ({"publish": {"shelf": {"pth": "x"}}}, "publish.shelf.pth: unknown key; did you mean 'path'?"),
-        ({"publish": {"shelf": {"kind": "foldr"}}}, "publish.shelf.kind: Input should be 'folder', found 'foldr'"),
+        ({"publish": {"shelf": {"kind": "foldr"}}}, "publish.shelf.kind: Input should be 'folder', 's3', 'huggingface', 'zenodo', found 'foldr'"),
         ({"baselines": {"prompts": ["a {labl}"]}}, "baselines.prompts: the one placeholder of a prompt is {label}"),
         ({"baselines": {"prompts": ["{label} {x}"]}}, "baselines.prompts: the one placeholder of a prompt is {label}"),
         ({"source": {"columns": {"lable": "kind"}}}, "sources.0.columns.lable: unknown key; did you mean 'label'?"),

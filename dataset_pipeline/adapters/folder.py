@@ -12,45 +12,29 @@ belong here: which release is sent, and whether it passed its gates.
 
 import hashlib
 import os
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from dataset_pipeline.adapters.destinations import (
+    CHECKSUMS,
+    CHUNK_BYTES,
+    LocalRelease,
+    Progress,
+    Publication,
+    later,
+    read_checksums,
+    refuse_other_content,
+)
 from dataset_pipeline.adapters.store import explained_os_errors, file_sha256, write_atomically
-from dataset_pipeline.config import is_inside
 from dataset_pipeline.errors import ConfigError, GateError, OutsideWorldError
 
-CHECKSUMS: Final = "SHA256SUMS"
-_MAY_DIFFER: Final = frozenset({"provenance.json"})
-"""Tells how a release was made, not what is in it: two builds of one version differ in it."""
 _SENDING: Final = ".sending"
-_CHUNK_BYTES: Final = 1 << 20
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What was done, or in a dry run what would be."""
-
-    place: Path
-    sent: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    sent_bytes: int
-    latest: str
-    """What ``latest`` says afterwards."""
-    is_dry_run: bool
-    steps: tuple[str, ...]
-    """Every change at the destination, in order, one line each."""
 
 
 def publish_folder(
-    release: Path,
+    release: LocalRelease,
     target: Path,
-    name: str,
-    version: str,
     *,
     is_dry_run: bool = False,
     progress: Progress | None = None,
@@ -63,8 +47,8 @@ def publish_folder(
     release is not what its checksums say, ``OutsideWorldError`` for a full disk, a missing permission
     or a copy that comes back different.
     """
-    expected = read_checksums(release)
-    home = target / name
+    expected, version = release.checksums, release.version
+    home = target / release.name
     place, partial = home / version, home / f".{version}.partial"
     with explained_os_errors(target):
         if not target.exists() and not target.parent.is_dir():
@@ -73,7 +57,7 @@ def publish_folder(
                 hint="Mount or create the folder, or correct 'publish' in dataset.yaml",
             )
         before = _latest(home)
-        after = version if before is None or _order(version) >= _order(before) else before
+        after = later(version, before)
         is_published = os.path.lexists(place)
         if is_published:
             _refuse_other_content(place, expected, version)
@@ -86,13 +70,12 @@ def publish_folder(
             [] if is_published else [path for path in [*sorted(expected), CHECKSUMS] if path not in kept]
         )
         leftovers = [] if is_published else _leftovers(partial, kept)
-        sizes = {path: _size(release, path) for path in to_send}
+        sizes = release.sizes
         plan = Publication(
-            place,
+            str(place),
             tuple(to_send),
             tuple(sorted(kept)),
-            sum(sizes.values()),
-            after,
+            sum(sizes[path] for path in to_send),
             is_dry_run,
             (
                 *([] if is_published or partial.exists() else [f"create {partial}"]),
@@ -114,7 +97,7 @@ def publish_folder(
                 leftover.unlink()
             done = 0
             for path in to_send:
-                _send(release / path, partial / path, expected.get(path))
+                _send(release.folder / path, partial / path, expected.get(path))
                 done += sizes[path]
                 if progress is not None:
                     progress(done, plan.sent_bytes)
@@ -125,45 +108,13 @@ def publish_folder(
     return plan
 
 
-def read_checksums(release: Path) -> dict[str, str]:
-    """Path -> SHA-256 of a release's ``SHA256SUMS``; raises ``ConfigError`` where it is no such file."""
-    try:
-        text = (release / CHECKSUMS).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{release}: no {CHECKSUMS} there, so it is not a release",
-            hint="Build it first: dataset-pipeline build",
-        ) from None
-    except OSError as error:
-        raise OutsideWorldError(f"{release / CHECKSUMS}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{release / CHECKSUMS}: not UTF-8") from None
-    expected = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if match is None or not is_inside(match[2]):
-            raise ConfigError(
-                f"{release / CHECKSUMS}:{number}: expected a SHA-256 and a path inside the release"
-            )
-        expected[match[2]] = match[1]
-    return expected
-
-
-def _refuse_other_content(place: Path, expected: dict[str, str], version: str) -> None:
+def _refuse_other_content(place: Path, expected: Mapping[str, str], version: str) -> None:
     """Published is final: the same content may be sent again, other content needs a new version."""
     try:
         published = read_checksums(place)
     except ConfigError:
         published = {}
-    differing = sorted(
-        path for path in {*expected, *published} - _MAY_DIFFER if expected.get(path) != published.get(path)
-    )
-    if differing:
-        raise ConfigError(
-            f"{place}: version {version} is published already with other content "
-            f"({len(differing)} files differ, such as {differing[0]})",
-            hint="Raise 'version' in dataset.yaml: a published version is never changed",
-        )
+    refuse_other_content(str(place), version, published, expected)
     damaged = sorted(path for path, checksum in published.items() if not _has(place / path, checksum))
     if damaged:
         raise OutsideWorldError(
@@ -189,7 +140,7 @@ def _send(source: Path, place: Path, checksum: str | None) -> None:
     temporary = place.with_name(place.name + _SENDING)
     digest = hashlib.sha256()
     with source.open("rb") as stream, temporary.open("wb") as copy:
-        while chunk := stream.read(_CHUNK_BYTES):
+        while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
             copy.write(chunk)
         copy.flush()
@@ -209,15 +160,6 @@ def _has(path: Path, checksum: str) -> bool:
     return path.is_file() and not path.is_symlink() and file_sha256(path) == checksum
 
 
-def _size(release: Path, path: str) -> int:
-    try:
-        return (release / path).stat().st_size
-    except FileNotFoundError:
-        raise GateError(
-            f"{release / path}: named in {CHECKSUMS}, but missing", hint="Build the release again"
-        ) from None
-
-
 def _latest(home: Path) -> str | None:
     """What ``latest`` says; None where there is no such file."""
     try:
@@ -225,14 +167,6 @@ def _latest(home: Path) -> str | None:
     except FileNotFoundError:
         return None
     return text.strip() or None
-
-
-def _order(version: str) -> tuple[tuple[int, ...], bool, list[tuple[int, int, str]]]:
-    """Precedence of semantic versions: a pre-release comes before its release, numbers before words."""
-    core, _, extra = version.partition("-")
-    numbers = tuple(int(part) if part.isdigit() else 0 for part in core.split("."))
-    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in extra.split(".")]
-    return numbers, not extra, parts
 
 
 def _sync(folder: Path) -> None:

@@ -12,7 +12,14 @@ from pathlib import Path
 import polars as pl
 
 from dataset_pipeline.adapters import clip, images, pii_files, presidio, sources
-from dataset_pipeline.config import CleanImages, DatasetConfig, Source, is_inside, load_config
+from dataset_pipeline.config import (
+    CleanImages,
+    DatasetConfig,
+    FolderDestination,
+    Source,
+    is_inside,
+    load_config,
+)
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 from dataset_pipeline.stages import comparison, decisions, licences, raw
 from dataset_pipeline.tables import IMAGE_BYTES_ROW
@@ -114,7 +121,7 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
         except ConfigError as error:
             yield str(error)
     for name, destination in sorted(config.publish.items()):
-        if (base / destination.path).is_file():
+        if isinstance(destination, FolderDestination) and (base / destination.path).is_file():
             yield f"publish.{name}.path: is a file, expected a folder: {base / destination.path}"
 
 
@@ -137,6 +144,8 @@ def _author_warnings(config: DatasetConfig) -> Iterator[str]:
 
 def _destination_warnings(config: DatasetConfig, base: Path) -> Iterator[str]:
     for name, destination in sorted(config.publish.items()):
+        if not isinstance(destination, FolderDestination):
+            continue  # the network is asked when something is published
         target = base / destination.path
         if not target.exists() and not target.parent.is_dir():
             yield f"publish.{name}.path: neither it nor the folder above it is there now: {target}"

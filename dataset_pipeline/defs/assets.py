@@ -23,6 +23,7 @@ from dataset_pipeline.adapters import (
     identifiers,
     images,
     language,
+    mirrors,
     ner,
     notebook,
     online,
@@ -897,6 +898,7 @@ def build_published_archive(work: Work) -> None:
     written = paper.paper(config, reports)
     reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
     previous = _previous_release(work, items, removed)
+    measured = mirrors.read_measured(work.dataset.base / config.mirrors)
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
         items, removed, raw_items, work.inputs["raw_images"].table("images"), pairs,
@@ -922,7 +924,7 @@ def build_published_archive(work: Work) -> None:
         ),
         archive.ReleaseParts(
             reports=reports,
-            documents=lambda data: release.documents(config, reports, data.columns, previous),
+            documents=lambda data: release.documents(config, reports, data.columns, previous, measured),
             croissant=lambda data, files: croissant.croissant(config, data.columns, data.rows, files),
             provenance=_provenance(work),
             report_html=report.render_report(config, reports, drawn, pictures),

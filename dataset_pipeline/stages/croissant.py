@@ -145,6 +145,7 @@ def croissant(
         "url": config.url,
         "version": config.version,
         "datePublished": config.date,
+        "identifier": f"https://doi.org/{config.doi}" if config.doi else None,
         "citeAs": bibtex(config),
         "keywords": list(config.keywords),
         "creator": [_creator(creator) for creator in config.creators],

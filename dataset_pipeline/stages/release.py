@@ -19,6 +19,7 @@ import yaml
 from dataset_pipeline.config import Creator, DatasetConfig
 from dataset_pipeline.stages.diff import ReleaseDiff
 from dataset_pipeline.stages.licences import licence_ids
+from dataset_pipeline.stages.mirrors import Mirror, download_script, mirrors
 from dataset_pipeline.tables import COLUMN_MEANINGS, PAIR_KINDS, REASONS, RELEASED_ITEMS
 
 Reports = Mapping[str, Mapping[str, Any]]
@@ -167,16 +168,23 @@ def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
 
 
 def documents(
-    config: DatasetConfig, reports: Reports, columns: Mapping[str, str], previous: Previous | None = None
+    config: DatasetConfig,
+    reports: Reports,
+    columns: Mapping[str, str],
+    previous: Previous | None = None,
+    measured: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
-    """Path -> text of README.md, LICENSE, CITATION.cff, datasheet.md and CHANGELOG.md.
+    """Path -> text of README.md, LICENSE, CITATION.cff, datasheet.md, CHANGELOG.md and, where it is public, download.py.
 
     ``reports``: name -> JSON report; 'quality' (see :func:`quality_report`) is required, and sections
     of reports that are missing are left out. ``columns``: column of the shards -> 'image' or 'string'.
     ``previous``: the release with the next lower version, never another build of this version.
+    ``measured``: destination -> MiB/s.
     """
+    places = mirrors(config, measured)
     return {
-        "README.md": card(config, reports, columns),
+        "README.md": card(config, reports, columns, places),
+        **({"download.py": download_script(config, places)} if places else {}),
         "LICENSE": licence_text(config, reports),
         "CITATION.cff": citation(config),
         "datasheet.md": _render("datasheet.md.j2", config, reports, columns),
@@ -184,12 +192,14 @@ def documents(
     }
 
 
-def card(config: DatasetConfig, reports: Reports, columns: Mapping[str, str]) -> str:
+def card(
+    config: DatasetConfig, reports: Reports, columns: Mapping[str, str], places: Sequence[Mirror] = ()
+) -> str:
     """The dataset card: YAML front matter for Hugging Face, then Markdown for people."""
     front = yaml.safe_dump(
         front_matter(config, reports, columns), sort_keys=False, allow_unicode=True, width=100
     )
-    return f"---\n{front}---\n\n{_render('card.md.j2', config, reports, columns)}"
+    return f"---\n{front}---\n\n{_render('card.md.j2', config, reports, columns, places)}"
 
 
 def front_matter(config: DatasetConfig, reports: Reports, columns: Mapping[str, str]) -> dict[str, Any]:
@@ -336,6 +346,7 @@ def citation(config: DatasetConfig) -> str:
         "title": config.display_title,
         "version": config.version,
         "date-released": config.date,
+        "doi": config.doi,
         "license": identifiers[0] if len(identifiers) == 1 else None,
         "url": config.url,
         "keywords": list(config.keywords),
@@ -378,7 +389,13 @@ def changelog(config: DatasetConfig, reports: Reports, previous: Previous | None
 # -- templates -----------------------------------------------------------------------------
 
 
-def _render(template: str, config: DatasetConfig, reports: Reports, columns: Mapping[str, str]) -> str:
+def _render(
+    template: str,
+    config: DatasetConfig,
+    reports: Reports,
+    columns: Mapping[str, str],
+    places: Sequence[Mirror] = (),
+) -> str:
     """A Markdown template of the package, with the config and the reports."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -404,6 +421,7 @@ def _render(template: str, config: DatasetConfig, reports: Reports, columns: Map
         bibtex=bibtex(config),
         licence_url=licence_url(licence_ids(config.licence)[0]),
         documentation=config.documentation,
+        places=places,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
 
@@ -439,6 +457,7 @@ def bibtex(config: DatasetConfig) -> str:
         "author": " and ".join(_tex(creator.name) for creator in config.creators),
         "year": (config.date or "")[:4],
         "version": config.version,
+        "doi": config.doi or "",
         "url": config.url or "",
     }
     body = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value)
