@@ -253,6 +253,7 @@ LAYOUT = re.compile(
     r"|reports/report\.html|reports/(statistics|cleanliness|leakage|split|duplicates|pii|labels|baselines|licences|quality)\.json"
     r"|reports/figures/[a-z0-9_-]+\.(svg|png)|reports/tables/[a-z0-9_]+\.(csv|tex)"
     r"|predictions/[A-Za-z0-9_.-]+\.parquet|notebook/explore\.ipynb"
+    r"|datacite\.json|download\.py|reports/(comparison|completeness|readiness)\.json|reports/paper/[a-z0-9_./-]+"
 )
 
 

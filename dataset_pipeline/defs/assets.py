@@ -35,7 +35,7 @@ from dataset_pipeline.adapters import (
 )
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
-from dataset_pipeline.adapters.store import Snapshot, Store
+from dataset_pipeline.adapters.store import Snapshot, Store, to_json
 from dataset_pipeline.defs import automation, checks, workers
 from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
@@ -47,6 +47,7 @@ from dataset_pipeline.stages import (
     cleanliness,
     comparison,
     croissant,
+    datacite,
     decisions,
     diff,
     duplicates,
@@ -924,7 +925,10 @@ def build_published_archive(work: Work) -> None:
         ),
         archive.ReleaseParts(
             reports=reports,
-            documents=lambda data: release.documents(config, reports, data.columns, previous, measured),
+            documents=lambda data: {
+                **release.documents(config, reports, data.columns, previous, measured),
+                "datacite.json": to_json(datacite.datacite(config, reports["quality"]["counts"])),
+            },
             croissant=lambda data, files: croissant.croissant(config, data.columns, data.rows, files),
             provenance=_provenance(work),
             report_html=report.render_report(config, reports, drawn, pictures),

@@ -9,7 +9,7 @@ import html
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dataset_pipeline.config import Creator, DatasetConfig
+from dataset_pipeline.config import Creator, DatasetConfig, ZenodoDestination
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages.licences import licence_ids
 from dataset_pipeline.stages.release import licence_url
@@ -17,15 +17,22 @@ from dataset_pipeline.stages.release import licence_url
 _SCHEMA: Final = "http://datacite.org/schema/kernel-4"
 
 
-def datacite(config: DatasetConfig, publisher: str, languages: list[str], items: int) -> dict[str, Any]:
-    """``datacite.json``. Mandatory properties that dataset.yaml leaves open are left out: nothing is invented."""
+def datacite(config: DatasetConfig, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """``datacite.json``. Mandatory properties that dataset.yaml leaves open are left out: nothing is invented.
+
+    ``counts``: of ``reports/quality.json``. The publisher is the repository of research data that is a destination.
+    """
+    languages = [tag for tag in counts["items_by_language"] if tag not in ("", "und", "zxx", "mul")]
+    publishers = [
+        place.publisher for place in config.publish.values() if isinstance(place, ZenodoDestination)
+    ]
     document: dict[str, Any] = {
         "schemaVersion": _SCHEMA,
         "doi": config.doi,
         "types": {"resourceTypeGeneral": "Dataset", "resourceType": "Dataset"},
         "titles": [{"title": config.display_title}],
         "creators": [_creator(creator) for creator in config.creators],
-        "publisher": {"name": publisher},
+        "publisher": {"name": publishers[0]} if publishers else None,
         "publicationYear": int(config.date[:4]) if config.date else None,
         "dates": [{"date": config.date, "dateType": "Issued"}] if config.date else None,
         "version": config.version,
@@ -49,7 +56,7 @@ def datacite(config: DatasetConfig, publisher: str, languages: list[str], items:
             for source in config.sources
             if source.url
         ],
-        "sizes": [f"{items} items"],
+        "sizes": [f"{counts['released_items']} items"],
         "formats": ["application/vnd.apache.parquet"],
         "url": config.url,
     }
