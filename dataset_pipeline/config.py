@@ -74,6 +74,21 @@ class Columns(Settings):
     annotations: dict[ColumnName, str] = Field(
         default_factory=dict, description="annotator -> column with the label that this annotator gave"
     )
+    date: str | None = Field(
+        None, description="ISO 8601 dates, for split.method: temporal; released as 'date'"
+    )
+    strata: dict[ColumnName, str] = Field(
+        default_factory=dict, description="name -> column: more that split.stratify may name; not released"
+    )
+
+    @field_validator("strata")
+    @classmethod
+    def _no_names_of_items(cls, strata: dict[str, str]) -> dict[str, str]:
+        if clash := sorted(set(strata) & (RESERVED_COLUMNS - {"date"})):
+            raise ValueError(
+                f"names {clash} are reserved: split.stratify knows them, or other columns have them"
+            )
+        return strata
 
     @field_validator("texts")
     @classmethod
@@ -375,20 +390,30 @@ class Split(Settings):
     """The train/validation/test split."""
 
     ratios: dict[Name, Share] = Field(default_factory=lambda: {"train": 0.8, "validation": 0.1, "test": 0.1})
-    stratify: tuple[Literal["label", "language", "source"], ...] = ("label", "language")
+    stratify: tuple[str, ...] = Field(
+        ("label", "language"),
+        description="of label, language, source, label_source, licence, author and the names in columns.strata",
+    )
     link: tuple[Literal["group_keys", "image", "text"], ...] = Field(
         ("group_keys", "image", "text"), description="what keeps two items in one split"
     )
     min_link_text_chars: int = Field(
         1, ge=1, description="equal or nearly equal texts shorter than this do not link two items"
     )
-    method: Literal["stratified", "published", "repaired"] = Field(
+    method: Literal["stratified", "temporal", "published", "repaired"] = Field(
         "stratified",
-        description="published: keep the sources' own split, and let the leak gate judge it; "
-        "repaired: change it as little as it takes for no group to be cut",
+        description="temporal: cut in time, in the order of ratios; published: keep the sources' own split, and let "
+        "the leak gate judge it; repaired: change that as little as it takes for no group to be cut",
+    )
+    repair: Literal["fewest_moves", "test_stays"] = Field(
+        "fewest_moves",
+        description="where a group goes that a published split cuts: where most of its items are, or to test if any is",
+    )
+    on_leak: Literal["block", "warn"] = Field(
+        "block", description="warn: a published split is released with its leaks, and every document says so"
     )
     keep: Literal["released", "none"] = Field(
-        "released", description="released: what a lower version has released stays in its split"
+        "released", description="released: what a lower version has released stays in its split and fold"
     )
     test_label_sources: tuple[str, ...] = Field(
         (), description="items of a leak group with any other label_source are never in test; empty: any"
@@ -396,22 +421,54 @@ class Split(Settings):
     min_test_per_label: int = Field(
         0, ge=0, description="so many test items a label; a label that cannot have them goes to train"
     )
+    min_search_recall: float = Field(
+        0.9, ge=0, le=1, description="share of planted copies that the search for leaks must find, by kind"
+    )
+    folds: int = Field(
+        0, ge=0, le=1000, description="folds for cross-validation, in the column fold; 0: none"
+    )
 
     @field_validator("ratios")
     @classmethod
     def _sum_to_one(cls, ratios: dict[str, float]) -> dict[str, float]:
         if len(ratios) < 2 or abs(sum(ratios.values()) - 1) > 1e-6:
-            raise ValueError(f"needs two or more splits whose shares add up to 1, found {ratios}")
+            raise ValueError(
+                f"needs two or more splits whose shares add up to 1, found {ratios}, together "
+                f"{sum(ratios.values()):g}"
+            )
         if not {"train", "test"} <= ratios.keys():
             raise ValueError(f"needs a 'train' and a 'test' split, found {sorted(ratios)}")
+        names = [re.sub(r"\W", "_", name) for name in ratios]  # as Hugging Face calls them
+        if twice := sorted(name for name in ratios if names.count(re.sub(r"\W", "_", name)) > 1):
+            raise ValueError(f"names of splits must differ in more than punctuation, found {twice}")
         return ratios
 
+    @field_validator("folds")
+    @classmethod
+    def _two_folds_or_none(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("needs 2 folds or more, or 0 for none, found 1")
+        return folds
+
     @model_validator(mode="after")
-    def _nothing_to_decide_in_a_published_split(self) -> "Split":
-        if self.method == "published" and (self.test_label_sources or self.min_test_per_label):
+    def _rules_go_together(self) -> "Split":
+        if self.method in ("published", "temporal") and (self.test_label_sources or self.min_test_per_label):
             raise ValueError(
-                "test_label_sources and min_test_per_label change a split, and method 'published' keeps it: "
-                "use 'repaired' or 'stratified'"
+                "test_label_sources and min_test_per_label change a split, and method "
+                + (
+                    "'published' keeps it: use 'repaired' or 'stratified'"
+                    if self.method == "published"
+                    else "'temporal' looks at dates alone: use 'stratified'"
+                )
+            )
+        if self.on_leak == "warn" and self.method != "published":
+            raise ValueError(
+                "on_leak: warn is for method 'published'; any other split has no leak to warn of"
+            )
+        names = list(self.ratios)
+        if self.method == "temporal" and names.index("train") > names.index("test"):
+            raise ValueError(
+                f"method 'temporal' takes ratios in order of time, train before test, found {names}"
             )
         return self
 
@@ -692,6 +749,29 @@ class DatasetConfig(Settings):
                 f"label_quality.features: expected {', '.join(known)}, found {self.label_quality.features!r}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _columns_of_the_split(self) -> "DatasetConfig":
+        further = {name for source in self.sources for name in source.columns.strata}
+        known = {"label", "language", "source", "label_source", "licence", "author", *further}
+        if unknown := sorted(set(self.split.stratify) - known):
+            near = difflib.get_close_matches(unknown[0], sorted(known), n=1, cutoff=0.5)
+            raise ValueError(
+                f"split.stratify: found {unknown}; expected some of {', '.join(sorted(known))}"
+                + (f"; did you mean '{near[0]}'?" if near else "")
+                + "; name more columns in columns.strata"
+            )
+        undated = [source.id for source in self.sources if source.columns.date is None]
+        if self.split.method == "temporal" and undated:
+            raise ValueError(
+                f"split.method 'temporal' needs columns.date of every source, missing for {', '.join(undated)}"
+            )
+        return self
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether any source gives dates: then they are released."""
+        return any(source.columns.date is not None for source in self.sources)
 
     @property
     def text_names(self) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ RAW_ITEMS: Final[Schema] = {
     "url": pl.String(),
     "group_keys": pl.List(pl.String()),
     "published_split": pl.String(),
+    "date": pl.String(),
+    "strata": pl.List(pl.String()),
     "problem": pl.String(),
     "problem_detail": pl.String(),
 }  # + one String column per text
@@ -96,11 +98,18 @@ ITEMS: Final[Schema] = {
     "url": pl.String(),
     "group_keys": pl.List(pl.String()),
     "published_split": pl.String(),
+    "date": pl.String(),
+    "strata": pl.List(pl.String()),
 }  # + one String column per text
 """An item that is still in, from cleaning on."""
 
 DEDUPLICATED: Final[Schema] = {**ITEMS, "duplicate_group": pl.String()}
-SPLIT_ITEMS: Final[Schema] = {**DEDUPLICATED, "leak_group": pl.String(), "split": pl.String()}
+SPLIT_ITEMS: Final[Schema] = {
+    **DEDUPLICATED,
+    "leak_group": pl.String(),
+    "split": pl.String(),
+    "fold": pl.Int64(),
+}
 
 RELEASED_ITEMS: Final[Sequence[str]] = (
     "item_id",
@@ -114,8 +123,11 @@ RELEASED_ITEMS: Final[Sequence[str]] = (
     "image_sha256",
     "duplicate_group",
     "leak_group",
-)  # + one column per text; all of them String
+)  # + those of RELEASED_WHERE_THERE, + one column per text; all but those are String
 """Columns of a released item, in order: of metadata/items.parquet, and after ``image`` of the shards."""
+
+RELEASED_WHERE_THERE: Final[Schema] = {"fold": pl.Int64(), "date": pl.String()}
+"""Columns of a released item that are there where the configuration asks for folds, or a source gives dates."""
 
 REMOVED: Final[Schema] = {
     "item_id": pl.String(),
@@ -180,6 +192,8 @@ LABEL_CANDIDATES: Final[Schema] = {
 COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "item_id": "unique id of the item",
     "split": "the split that the item belongs to",
+    "fold": "the fold of cross-validation that the item belongs to, from 0; each split is divided evenly among them",
+    "date": "when the item was made, as its source gives it",
     "label": "the class",
     "label_source": "who or what gave the label",
     "language": "language of the texts (BCP 47); 'und': not determined; missing: the item has no text",
@@ -194,6 +208,7 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "image_ref": "source id and path (or row) of the picture",
     "group_keys": "column=value of every group that the item belongs to",
     "published_split": "the split that the source gives",
+    "strata": "name=value of further columns to stratify by",
     "problem": "reason code of what is wrong; missing: nothing",
     "problem_detail": "what was found",
     "location": "where the bytes are; known to the reader of sources alone",

@@ -5,6 +5,7 @@ slice of real photos. What is expected is computed here from the source files, n
 """
 
 import csv
+import itertools
 import json
 import random
 import re
@@ -889,3 +890,93 @@ def test_what_the_audit_alone_finds_is_kept_together_too(
     )
     assert all(splits[f"item-{n:02}"] == splits[f"item-{n + 2:02}"] for n in twins)
     assert verify(release).is_good
+
+
+def test_splits_in_time_of_any_names_with_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five splits that follow one another, folds beside them, and a column to stratify by that is not released."""
+    ratios = {"train": 0.5, "validation": 0.15, "test": 0.1, "test-2": 0.15, "test-late": 0.1}
+    columns = {"date": "lang", "language": "en", "strata": {"file_name": "file"}}
+    config = write_dataset(
+        tmp_path / "source",
+        source={"columns": columns},
+        split={"ratios": ratios, "method": "temporal", "folds": 4, "stratify": ["label", "file_name"]},
+    )
+    day = {row["id"]: f"2026-01-{1 + n // 2 * 2 % 31:02}" for n, row in enumerate(rows())}
+    write_manifest(config.parent / "items.csv", [row | {"lang": day[row["id"]]} for row in rows()])
+    with bench(config, tmp_path / "storage") as made:
+        build(made)
+        items = pl.read_parquet(made.release / "metadata" / "items.parquet")
+        told = json.loads((made.release / "reports" / "split.json").read_text("utf-8"))
+        front = (made.release / "README.md").read_text("utf-8")
+        leaks = json.loads((made.release / "reports" / "leakage.json").read_text("utf-8"))
+        croissant = json.loads((made.release / "croissant.json").read_text("utf-8"))
+    assert verify(made.release).is_good
+    assert dict(items.select("item_id", "date").iter_rows()) == day
+    latest = items.group_by("split").agg(last=pl.col("date").max(), first=pl.col("date").min()).sort("first")
+    assert latest["split"].to_list() == list(ratios)
+    for (_, last, _), (_, _, first) in itertools.pairwise(latest.rows()):
+        assert last < first, "two splits share no day"
+    assert [row["split"] for row in told["periods"]] == list(ratios)
+    assert items.schema["fold"] == pl.Int64
+    assert set(items["fold"]) == {0, 1, 2, 3}
+    assert items.group_by("leak_group").agg(pl.col("fold").n_unique())["fold"].max() == 1
+    assert sorted(items["fold"].value_counts()["count"]) == [10, 10, 10, 10]
+    assert (leaks["folds"], leaks["cross_fold_pairs"]) == (4, 0)
+    assert "file_name" not in items.columns
+    assert "- name: test_late" in front
+    fields = {field["name"]: field["dataType"] for field in croissant["recordSet"][1]["field"]}
+    assert (fields["fold"], fields["date"]) == ("sc:Integer", "sc:Text")
+    assert [row["splits/name"] for row in croissant["recordSet"][0]["data"]] == list(ratios)
+    shards = sorted(path.name.rsplit("-", 3)[0] for path in (made.release / "data").iterdir())
+    assert shards == sorted(ratios)
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    loaded = datasets.load_dataset(str(made.release), cache_dir=str(tmp_path / "cache"))
+    assert {name: part.num_rows for name, part in loaded.items()} == {
+        name.replace("-", "_"): items.filter(pl.col("split") == name).height for name in ratios
+    }
+    assert loaded["train"].features["fold"].dtype == "int64"
+
+
+def test_a_published_split_that_leaks_may_be_released_and_says_so(tmp_path: Path) -> None:
+    config = write_dataset(
+        tmp_path / "source",
+        source={"columns": {"split": "lang", "language": "en", "group_keys": []}},
+        split={"method": "published", "on_leak": "warn"},
+    )
+    given = {
+        row["id"]: ("train", "train", "test", "train", "validation")[n % 5] for n, row in enumerate(rows())
+    }
+    write_manifest(config.parent / "items.csv", [row | {"lang": given[row["id"]]} for row in rows()])
+    images = config.parent / "images"
+    (images / "02.png").write_bytes((images / "01.png").read_bytes())  # a test picture that is in train
+    brighter = picture(3).point(lambda value: min(255, value + 6))
+    (images / "04.png").write_bytes(encoded(brighter))  # one of validation that nearly is
+    with bench(config, tmp_path / "storage") as made:
+        build(made)
+        snapshot = made.store.latest("train_test_split")
+        assert snapshot is not None
+        moves = snapshot.table("repairs/fewest_moves").collect().rows()
+    told = json.loads((made.release / "reports" / "split.json").read_text("utf-8"))
+    leaks = json.loads((made.release / "reports" / "leakage.json").read_text("utf-8"))
+    page = (made.release / "reports" / "report.html").read_text("utf-8")
+    assert splits_of(made.release) == given
+    assert leaks["by_kind"]["same_bytes"] == leaks["by_kind"]["near_image"] == 1
+    assert [(row[0], row[1], row[2]) for row in moves] == [
+        ("item-01", "train", "test"), ("item-03", "train", "validation"),
+    ]  # fmt: skip
+    assert told["repairs"]["fewest_moves"]["moved"] == 2
+    assert told["repairs"]["fewest_moves"]["items_after"] == {"train": 22, "validation": 9, "test": 9}
+    proposed = (made.release / "reports" / "tables" / "proposed_repair.csv").read_text("utf-8")
+    assert "item-01,train,test,item-01,group_cut,same_bytes,item-02" in proposed.splitlines()
+    assert "This split leaks" in (made.release / "README.md").read_text("utf-8")
+    assert "Pairs that leak" in page
+    assert page.count("same bytes, train and test") == 1
+    found = verify(made.release)
+    assert found.is_good
+    assert any("keeps a published split that leaks: 2 pairs" in warning for warning in found.warnings)
+    # What it does not admit is a fault still.
+    path = made.release / "reports" / "leakage.json"
+    path.write_text(json.dumps(leaks | {"cross_split_pairs": 1}), encoding="utf-8")
+    assert "leak" in {finding.check for finding in verify(made.release).findings}

@@ -23,7 +23,14 @@ import pyarrow.parquet as pq
 from dataset_pipeline.adapters.store import explained_os_errors, file_sha256, to_json
 from dataset_pipeline.config import DatasetConfig, Release, is_inside
 from dataset_pipeline.errors import OutsideWorldError
-from dataset_pipeline.tables import DECISIONS, PAIRS, REFERENCES, RELEASED_ITEMS, REMOVED
+from dataset_pipeline.tables import (
+    DECISIONS,
+    PAIRS,
+    REFERENCES,
+    RELEASED_ITEMS,
+    RELEASED_WHERE_THERE,
+    REMOVED,
+)
 
 CHECKSUMS: Final = "SHA256SUMS"
 PROVENANCE: Final = "provenance.json"
@@ -77,7 +84,7 @@ class DataFiles:
     """What the data files hold: given to the documents, which cannot read files."""
 
     columns: Mapping[str, str]
-    """Column of the shards -> Hugging Face feature: 'image' or 'string', in order."""
+    """Column of the shards -> Hugging Face feature: 'image', 'string' or 'int64', in order."""
     shards: Mapping[str, tuple[str, ...]]
     """Split -> paths of its shards, in order."""
     rows: Mapping[str, int]
@@ -171,14 +178,18 @@ def previous_release(releases: Path, version: str) -> Path | None:
 
 
 def released_splits(release: Path) -> pl.DataFrame:
-    """item_id and split of every item of a release folder.
+    """item_id, split and fold (null where the release has none) of every item of a release folder.
 
     Raises ``OutsideWorldError`` where the folder does not hold them.
     """
     path = release / _ITEMS
     with explained_os_errors(release):
         try:
-            return pl.read_parquet(path, columns=["item_id", "split"], glob=False)
+            frame = pl.scan_parquet(path, glob=False)
+            fold = (
+                pl.col("fold") if "fold" in frame.collect_schema() else pl.lit(None, pl.Int64).alias("fold")
+            )
+            return frame.select("item_id", "split", fold).collect()
         except pl.exceptions.PolarsError as error:
             raise OutsideWorldError(
                 f"{path}: not the items of a release ({str(error).splitlines()[0]})",
@@ -240,7 +251,8 @@ def file_name(name: str) -> str:
 
 def released_columns(config: DatasetConfig) -> list[str]:
     """Columns of ``metadata/items.parquet``, in order; the shards add ``image`` in front."""
-    return [*RELEASED_ITEMS, *config.text_names]
+    is_there = {"fold": config.split.folds > 0, "date": config.has_dates}
+    return [*RELEASED_ITEMS, *(name for name in RELEASED_WHERE_THERE if is_there[name]), *config.text_names]
 
 
 # -- shards --------------------------------------------------------------------------------
@@ -283,7 +295,7 @@ def write_data(
         counts[split] = part.height
     if unknown := sorted(set(rows["split"].unique().to_list()) - set(config.split.ratios)):
         raise ValueError(f"items carry splits that split.ratios does not name: {unknown}")
-    columns = {name: "image" if name == "image" else "string" for name in schema.names}
+    columns = {name: "image" if name == "image" else str(schema.field(name).type) for name in schema.names}
     return DataFiles(columns, shards, counts)
 
 
@@ -323,8 +335,11 @@ def _hashes(values: pl.Series) -> pl.Series:
 def _schema(config: DatasetConfig, has_images: bool) -> pa.Schema:
     """Arrow schema of the shards, with the features that Hugging Face's libraries look for."""
     columns = released_columns(config)
-    fields = [pa.field(name, pa.string()) for name in columns]
-    features: dict[str, Any] = {name: {"dtype": "string", "_type": "Value"} for name in columns}
+    numbers = {name for name, dtype in RELEASED_WHERE_THERE.items() if dtype == pl.Int64()}
+    fields = [pa.field(name, pa.int64() if name in numbers else pa.string()) for name in columns]
+    features: dict[str, Any] = {
+        column.name: {"dtype": str(column.type), "_type": "Value"} for column in fields
+    }
     if has_images:
         fields.insert(0, pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
         features = {"image": {"_type": "Image"}, **features}
@@ -390,7 +405,7 @@ def _table(rows: pl.DataFrame, cells: list[dict[str, Any] | None], schema: pa.Sc
     arrays = [
         pa.array(cells, type=column.type)
         if column.name == "image"
-        else rows[column.name].to_arrow().cast(pa.string())
+        else rows[column.name].to_arrow().cast(column.type)
         for column in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)

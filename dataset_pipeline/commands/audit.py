@@ -16,7 +16,7 @@ from dataset_pipeline.adapters.store import explained_os_errors
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import labels
 from dataset_pipeline.stages.result_tables import to_csv
-from dataset_pipeline.tables import RELEASED_ITEMS
+from dataset_pipeline.tables import RELEASED_ITEMS, RELEASED_WHERE_THERE
 
 SHEET = "sheet.csv"
 
@@ -57,7 +57,7 @@ def write_sheet(
         raise ConfigError(f"{place} is there already", hint="Verdicts may be in it; --force replaces it")
     wanted = labels.sample_size(margin, expected, labelled.height)
     sample = labels.audit_sample(labelled, wanted, seed)
-    texts = [name for name in items.columns if name not in RELEASED_ITEMS]
+    texts = [name for name in items.columns if name not in {*RELEASED_ITEMS, *RELEASED_WHERE_THERE}]
     with explained_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         pictures = _write_pictures(release, folder / "pictures", sample["item_id"])

@@ -39,6 +39,7 @@ from dataset_pipeline.adapters.store import Snapshot, Store, to_json
 from dataset_pipeline.defs import automation, checks, workers
 from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
+    assignment,
     attribution,
     audited_split,
     baselines,
@@ -53,6 +54,8 @@ from dataset_pipeline.stages import (
     duplicates,
     embedding_space,
     figures,
+    folds,
+    former_splits,
     labels,
     leak_groups,
     leak_search,
@@ -71,9 +74,11 @@ from dataset_pipeline.stages import (
     scores,
     similarity,
     split,
+    split_report,
     statistics,
     surrogates,
     takedowns,
+    temporal,
     text_pairs,
     texts,
 )
@@ -88,6 +93,8 @@ _PACKAGES = (
     "presidio-analyzer",
     "scikit-learn",
 )
+_SPLITTING = (leak_groups, former_splits, temporal, assignment, folds, split, split_report)
+"""Modules whose code decides which split an item is in."""
 
 
 _TEXT_MODULES = (texts, pii, surrogates, presidio, phones, identifiers, online, persons, ner, language)
@@ -168,7 +175,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("deduplicated_items", "raw_images"),
                 build_train_test_split,
                 checks.train_test_split(dataset.config),
-                modules=(leak_groups, split, leak_search, leakage, audited_split, similarity),
+                modules=(*_SPLITTING, leak_search, leakage, audited_split, similarity),
                 settings=("duplicates", "split", "seed"),
                 reads_besides=release_before,
                 main_table="items",
@@ -193,7 +200,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("train_test_split", "raw_images"),
                 build_clip_baselines,
                 checks.clip_baselines(dataset.config),
-                modules=(baselines, scores, embedding_space, cleanliness, clip),
+                modules=(baselines, scores, embedding_space, cleanliness, clip, *_SPLITTING),
                 settings=("split", "baselines", "seed"),
                 main_table="leaderboard" if dataset.config.baselines.enabled else None,
             ),
@@ -523,7 +530,11 @@ def build_train_test_split(work: Work) -> None:
     work.writer.table("strata", result.strata)
     work.writer.table("deviation", result.deviation)
     work.writer.table("moved", result.moved)
-    work.writer.table("low_labels", result.low_labels)
+    work.writer.table("rare_labels", result.rare_labels)
+    work.writer.table("folds", result.folds)
+    work.writer.table("periods", result.periods)
+    for rule, moves in result.repairs.items():
+        work.writer.table(f"repairs/{rule}", moves)
     work.writer.json(
         "split",
         {
@@ -544,7 +555,18 @@ def build_train_test_split(work: Work) -> None:
         kept_release="none" if before is None else before.name,
         **{name: result.report[name] for name in split.SHOWN_COUNTS},
         moved_items=result.moved.head(split.SHOWN_ROWS).to_dicts(),
-        low_labels=result.low_labels.head(split.SHOWN_ROWS).to_dicts(),
+        rare_labels=result.rare_labels.head(split.SHOWN_ROWS).to_dicts(),
+        folds=result.folds.head(split.SHOWN_ROWS).to_dicts(),
+        periods=result.report["periods"],
+        leaking_pictures_across_splits=report.pair_sheet(
+            found.crossing.filter(pl.col("kind").is_in(leak_groups.IMAGE_KINDS)),
+            result.items,
+            images_of_items,
+        ),
+        **{
+            f"repair_{rule}": moves.head(split.SHOWN_ROWS).to_dicts()
+            for rule, moves in result.repairs.items()
+        },
     )
 
 
@@ -903,7 +925,9 @@ def build_published_archive(work: Work) -> None:
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
         items, removed, raw_items, work.inputs["raw_images"].table("images"), pairs,
-        work.inputs["train_test_split"].table("nearest_pairs"), config.statistics.example_images, config.seed, reports["labels"]["errors"]["examples"],
+        work.inputs["train_test_split"].table("nearest_pairs"),
+        work.inputs["train_test_split"].table("crossing_pairs"), config.statistics.example_images, config.seed,
+        reports["labels"]["errors"]["examples"],
     )  # fmt: skip
     sheets = report.class_sheets(
         items,
@@ -911,7 +935,13 @@ def build_published_archive(work: Work) -> None:
         reports["statistics"]["classes"],
         config.statistics.example_images,
     )
-    pictures = dataclasses.replace(pictures, classes=sheets)
+    near_texts = report.nearest_texts(
+        items,
+        work.inputs["train_test_split"].table("nearest_pairs"),
+        config.text_names,
+        config.statistics.example_images // 4,
+    )
+    pictures = dataclasses.replace(pictures, classes=sheets, nearest_texts=near_texts)
     archive.write_release(
         work.writer.folder,
         config,
@@ -933,7 +963,8 @@ def build_published_archive(work: Work) -> None:
             provenance=_provenance(work),
             report_html=report.render_report(config, reports, drawn, pictures),
             figures=drawn,
-            result_tables=result_tables.files_of(result_tables.result_tables(reports)),
+            result_tables=result_tables.files_of(result_tables.result_tables(reports))
+            | _proposed_repair(work),
             paper=written.files,
             predictions=predictions,
             attributions=attribution.attributions(items, config),
@@ -946,6 +977,14 @@ def build_published_archive(work: Work) -> None:
         work.progress("items written"),
     )
     work.writer.facts["splits"] = reports["statistics"]["counts"]["splits"]
+
+
+def _proposed_repair(work: Work) -> dict[str, str]:
+    """The moves that would free a published split of its leaks, as a file."""
+    if work.config.split.method != "published":
+        return {}
+    moves = work.inputs["train_test_split"].table(f"repairs/{work.config.split.repair}").collect()
+    return {"proposed_repair.csv": result_tables.to_csv(moves)}
 
 
 def _all_removed(work: Work) -> pl.LazyFrame:

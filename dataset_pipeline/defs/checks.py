@@ -84,14 +84,25 @@ def train_test_split(config: DatasetConfig) -> Gates:
     return (
         Gate(
             "no_leak",
-            "No group key, picture, text or near-duplicate is in two splits, by a search of its own.",
-            "critical",
+            "No group key, picture, text or near-duplicate is in two splits or folds, by a search of its own.",
+            "critical" if config.split.on_leak == "block" else "warning",
             lambda audit: gates.no_leak(
                 audit.snapshot.json("leakage"), audit.snapshot.table("crossing_pairs")
             ),
-            "Look at crossing_pairs; with split.method 'published' the published split itself leaks: "
-            "use 'repaired' or 'stratified', or remove the pairs.",
+            "Look at crossing_pairs; with split.method 'published' the published split itself leaks: repairs/ lists "
+            "what to move; use 'repaired' or 'stratified', or split.on_leak: warn to release it as it is.",
         ),
+        Gate(
+            "planted_copies_found",
+            "Changed copies that are planted across the splits are found by the search for leaks.",
+            "critical",
+            lambda audit: gates.planted_copies_found(
+                audit.snapshot.json("leakage"), config.split.min_search_recall
+            ),
+            "search_recall in the report says which changes are missed; where so much may be missed, lower "
+            "split.min_search_recall.",
+        ),
+        *_in_time(config),
         Gate(
             "rows_conserved",
             "Every deduplicated item is in the split exactly once.",
@@ -118,6 +129,21 @@ def review(_config: DatasetConfig) -> Gates:
             lambda audit: gates.questions_answerable(
                 audit.snapshot.table("review"), audit.inputs["cleaned_items"].table("raw_ids")
             ),
+            "This points to a fault of the pipeline: please report it.",
+        ),
+    )
+
+
+def _in_time(config: DatasetConfig) -> Gates:
+    """The gate of a split that follows time."""
+    if config.split.method != "temporal":
+        return ()
+    return (
+        Gate(
+            "time_ordered",
+            "Nothing in a split is later than the beginning of the next one.",
+            "critical",
+            lambda audit: gates.time_ordered(audit.snapshot.table("items"), list(config.split.ratios)),
             "This points to a fault of the pipeline: please report it.",
         ),
     )

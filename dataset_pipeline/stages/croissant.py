@@ -108,6 +108,9 @@ _KEYS: Final = {
 }
 
 
+_DATA_TYPES: Final = {"image": "sc:ImageObject", "string": "sc:Text", "int64": "sc:Integer"}
+
+
 class File(Protocol):
     """A file of the release: what ``adapters.archive.ReleasedFile`` is."""
 
@@ -129,7 +132,7 @@ def croissant(
 ) -> dict[str, Any]:
     """The document. Fields that dataset.yaml leaves open are left out: see :func:`lint`.
 
-    ``columns``: column of the shards -> 'image' or 'string'; ``rows``: split -> items; ``files``: every
+    ``columns``: column of the shards -> 'image', 'string' or 'int64'; ``rows``: split -> items; ``files``: every
     file of the release, of which NOT_DESCRIBED are left out.
     """
     described = sorted((file for file in files if file.path not in NOT_DESCRIBED), key=lambda file: file.path)
@@ -286,7 +289,7 @@ def _items(columns: Mapping[str, str], meanings: Mapping[str, str]) -> dict[str,
                 "@id": f"items/{name}",
                 "name": name,
                 "description": meanings.get(name, name),
-                "dataType": "sc:ImageObject" if kind == "image" else "sc:Text",
+                "dataType": _DATA_TYPES[kind],
                 "source": {
                     "fileSet": {"@id": "shards"},
                     "extract": {"column": name},

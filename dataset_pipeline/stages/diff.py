@@ -15,8 +15,9 @@ Bump = Literal["none", "patch", "minor", "major"]
 EXAMPLES: Final = 5
 """Ids listed per kind of change."""
 
-_DERIVED: Final = frozenset({"item_id", "split", "duplicate_group", "leak_group"})
-"""Not facts of an item: ``split`` is compared on its own, and groups are named after their members."""
+_DERIVED: Final = frozenset({"item_id", "split", "fold", "duplicate_group", "leak_group"})
+"""Not facts of an item: ``split`` is compared on its own, folds are numbers that other items decide as well, and
+groups are named after their members."""
 
 
 @dataclass(frozen=True)

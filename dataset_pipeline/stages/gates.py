@@ -4,13 +4,14 @@ Belongs here: functions from tables to an :class:`Outcome`. Does not belong here
 values must look like (a suite says that as data), and what happens when a gate fails.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import polars as pl
 
 from dataset_pipeline.stages.review import KINDS as QUESTIONS
+from dataset_pipeline.stages.temporal import parsed_dates
 from dataset_pipeline.tables import REASONS
 
 Severity = Literal["critical", "warning"]
@@ -116,17 +117,80 @@ def not_empty(items: pl.LazyFrame, removed: pl.LazyFrame) -> Outcome:
 
 
 def no_leak(report: Mapping[str, Any], crossing: pl.LazyFrame) -> Outcome:
-    """No verified pair and no group key crosses splits. ``crossing``: PAIRS that do."""
-    pairs = int(report["cross_split_pairs"])
+    """No verified pair and no group key crosses splits or folds. ``crossing``: PAIRS that do."""
+    pairs, fold_pairs = int(report["cross_split_pairs"]), int(report.get("cross_fold_pairs", 0))
     by_kind = {kind: int(count) for kind, count in report["by_kind"].items()}
-    found = ", ".join(f"{kind} {count:,}" for kind, count in sorted(by_kind.items()) if count)
     numbers = {"cross_split_pairs": pairs, "random_split_pairs": int(report["random_split_pairs"]), **by_kind}
-    if pairs == 0:
+    if "folds" in report:
+        numbers["cross_fold_pairs"] = fold_pairs
+    if pairs == fold_pairs == 0:
         would_have = f"a random split would have leaked {numbers['random_split_pairs']:,}"
-        return Outcome(True, f"0 pairs cross splits; {would_have}", numbers)
+        and_folds = " or folds" if "folds" in report else ""
+        return Outcome(True, f"0 pairs cross splits{and_folds}; {would_have}", numbers)
+    told = [f"{pairs:,} pairs cross splits ({_by_kind(by_kind)})"] if pairs else []
+    if fold_pairs:
+        told.append(f"{fold_pairs:,} pairs cross folds ({_by_kind(report['cross_fold_by_kind'])})")
+    return Outcome(False, ", ".join(told), numbers, crossing.head(EXAMPLE_ROWS).collect())
+
+
+def planted_copies_found(report: Mapping[str, Any], minimum: float) -> Outcome:
+    """The audit's search finds the copies that were planted across the splits.
+
+    Where it looks at every pair, it has to find each copy that the rule calls nearly the same; in any case at least
+    the share ``minimum`` of all of a kind. Nothing to plant on is no failure.
+    """
+    rows = [
+        {"kind": kind, "change": change, **counts}
+        for kind, changes in report["planted"].items()
+        for change, counts in changes.items()
+    ]
+    table = pl.DataFrame(rows, schema={"kind": pl.String, "change": pl.String, **_PLANTED})
+    kinds = table.group_by("kind", maintain_order=True).agg(pl.col(*_PLANTED).sum())
+    missed = int((table["recognised"] - table["found"]).sum()) if report["is_exhaustive"] else 0
+    low = kinds.filter(pl.col("found") < minimum * pl.col("planted"))
+    told = "; ".join(f"{kind}: {found:,} of {planted:,}" for kind, planted, _, found in kinds.iter_rows())
+    numbers = {name: int(table[name].sum()) for name in _PLANTED}
+    summary = f"planted copies found: {told or 'none were planted'}"
+    if missed == 0 and low.is_empty():
+        return Outcome(True, summary, numbers)
+    faults = [f"{missed:,} that are near by the rule were missed by a search of all pairs"] if missed else []
+    faults += [f"{minimum:.0%} of {kind} expected" for kind in low["kind"]]
+    worst = table.sort(pl.col("found") / pl.col("planted"), "kind", "change").head(EXAMPLE_ROWS)
+    return Outcome(False, f"{summary}; {', '.join(faults)}", numbers, worst)
+
+
+_PLANTED: Mapping[str, pl.DataType] = {"planted": pl.Int64(), "recognised": pl.Int64(), "found": pl.Int64()}
+
+
+def time_ordered(items: pl.LazyFrame, splits: Sequence[str]) -> Outcome:
+    """Nothing in a split is later than what begins the next one: the latest item of each of its leak groups.
+
+    ``items``: item_id, leak_group, split, date; ``splits``: in order of time.
+    """
+    dated = items.select("item_id", "leak_group", "split", moment=parsed_dates(pl.col("date"))).collect()
+    latest = dated.group_by("leak_group", "split").agg(pl.col("moment").max())
+    begins = dict(latest.group_by("split").agg(pl.col("moment").min()).iter_rows())
+    late = []
+    for place, name in enumerate(splits):
+        later = [begins[other] for other in splits[place + 1 :] if begins.get(other) is not None]
+        of_split = dated.filter(pl.col("split") == name)
+        is_late = pl.col("moment").is_null() | (pl.col("moment") >= min(later) if later else pl.lit(False))
+        late.append(of_split.filter(is_late))
+    wrong = pl.concat(late).sort("item_id")
     return Outcome(
-        False, f"{pairs:,} pairs cross splits ({found})", numbers, crossing.head(EXAMPLE_ROWS).collect()
+        wrong.is_empty(),
+        f"no item is later than the beginning of a split after its own, in order {', '.join(splits)}"
+        if wrong.is_empty()
+        else f"{wrong.height:,} items are later than the beginning of a split after their own, or have no date",
+        {"late_items": wrong.height},
+        None
+        if wrong.is_empty()
+        else wrong.head(EXAMPLE_ROWS).select("item_id", "split", pl.col("moment").cast(pl.String)),
     )
+
+
+def _by_kind(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in sorted(counts.items()) if count)
 
 
 def licence_present(items: pl.LazyFrame) -> Outcome:

@@ -30,6 +30,7 @@ from dataset_pipeline.stages.similarity import (
     Integers,
     jaccard,
     load_thumbnails,
+    near_pictures,
     pictures_of,
     shingles,
     text_chars,
@@ -59,8 +60,8 @@ class Leakage:
     nearest: pl.DataFrame
     """NEAREST: the most similar pictures ('image') and texts ('text') that are in two splits."""
     crossing: pl.DataFrame
-    """PAIRS of which the two items are in different splits though they should not be: one a pair of pictures
-    or texts, not one a pair of items."""
+    """PAIRS of which the two items are in different splits or folds though they should not be: one a pair of
+    pictures or texts, not one a pair of items."""
 
 
 def audit_leakage(
@@ -68,8 +69,8 @@ def audit_leakage(
 ) -> Leakage:
     """Every link between items of different splits, and what a random split would have had.
 
-    ``items``: item_id, split, image_sha256, group_keys and texts; without group_keys, as in a release, that
-    kind is not looked at. ``images``: sha256, pixel_hash, phash, thumbnail. Of ``config`` it reads
+    ``items``: item_id, split, image_sha256, group_keys, fold and texts; without group_keys, as in a release, that
+    kind is not looked at; where every item has a fold, links between folds are counted too. ``images``: sha256, pixel_hash, phash, thumbnail. Of ``config`` it reads
     ``duplicates``, ``split.link``, ``split.min_link_text_chars`` and ``seed``.
 
     Counts are of item pairs: a picture used by 3 items of 'train' and 2 of 'test' is 6 pairs. A pair linked in
@@ -89,7 +90,11 @@ class _Audit:
     ) -> None:
         self.config = config
         schema = items.collect_schema()
-        optional: dict[str, pl.DataType] = {"group_keys": pl.List(pl.String), "leak_group": pl.String()}
+        optional: dict[str, pl.DataType] = {
+            "group_keys": pl.List(pl.String),
+            "leak_group": pl.String(),
+            "fold": pl.Int64(),
+        }
         given = [
             pl.col(name) if name in schema else pl.lit(None, dtype).alias(name)
             for name, dtype in optional.items()
@@ -103,15 +108,21 @@ class _Audit:
         self.split_names = names.to_list()
         self.splits = self.table["split"].rank("dense").cast(pl.Int64).to_numpy() - 1
         self.random_splits = np.random.default_rng(config.seed).permutation(self.splits)
+        self.divisions = {"split": self.splits, "random": self.random_splits}
+        """What a link may cross: name -> part of each item."""
+        self.cells = self.splits
+        """Items of one cell may be linked: they are in one split and one fold."""
+        if self.table.height and self.table["fold"].null_count() == 0:
+            self.divisions["fold"] = _codes(self.table["fold"])
+            self.cells = _codes(pl.Series(self.splits * self.table.height + self.divisions["fold"]))
         self.crossing: list[pl.DataFrame] = []
         self.nearest: list[pl.DataFrame] = []
-        self.counts: dict[str, dict[str, int]] = {"split": {}, "random": {}}
-        self.leaked = {
-            "split": np.zeros(self.table.height, bool),
-            "random": np.zeros(self.table.height, bool),
-        }
+        self.counts: dict[str, dict[str, int]] = {name: {} for name in self.divisions}
+        self.leaked = {name: np.zeros(self.table.height, bool) for name in self.divisions}
         self.not_linked: dict[str, int] = {}
-        self.recall: dict[str, dict[str, float]] = {}
+        self.is_exhaustive = True
+        """Whether every near pair is looked at: texts always are, pictures where there are not too many."""
+        self.planted: dict[str, dict[str, dict[str, int]]] = {}
         self.method: dict[str, str] = {}
 
         self._group_keys()
@@ -153,13 +164,17 @@ class _Audit:
         if not settings.near or pictures.height == 0:
             return
         origins, copies, names = planted_pictures(thumbnails, settings, self.config.seed)
-        search = PictureSearch(np.concatenate([thumbnails, copies]), settings, self.config.seed)
+        both = np.concatenate([thumbnails, copies])
+        search = PictureSearch(both, settings, self.config.seed)
         planted = _Planted(len(thumbnails), origins)
         links = self._near_links(rows, codes)
         for edges in search.near(lambda i, j: planted.are_wanted(i, j, links)):
             links.add(planted.take_out(edges))
-        self.recall["near_image"] = _recall(names, planted.is_found)
+        copy = len(thumbnails) + np.arange(len(copies))
+        recognised, _ = near_pictures(both, origins, copy, settings)
+        self.planted["near_image"] = _planted_counts(names, recognised, planted.is_found)
         self.method["near_image"] = search.method
+        self.is_exhaustive = search.is_exhaustive
         self._record_near("near_image", "image", rows, links)
         first_row = _first_rows(rows, codes, pictures.height)
         picture_splits = self.splits[first_row]
@@ -201,9 +216,8 @@ class _Audit:
             holds, links_both = score >= settings.min_jaccard, is_long[left] & is_long[right]
             for of, taken in ((links, holds & links_both), (short_links, holds & ~links_both)):
                 of.add((left[taken], right[taken], score[taken]))
-        self.recall["near_text"] = _recall(
-            [name for name, true in zip(names, truth, strict=True) if true], planted.is_found[truth]
-        )
+        known = [name for name, true in zip(names, truth, strict=True) if true]
+        self.planted["near_text"] = _planted_counts(known, truth[truth], planted.is_found[truth])
         self.method["near_text"] = "prefix filter on character shingles (exact), verified by Jaccard"
         self._record_near("near_text", "text", rows, links)
         if not is_long.all():
@@ -216,7 +230,7 @@ class _Audit:
         self, kind: str, link: str, rows: Integers, codes: Integers, *, without: Integers | None = None
     ) -> None:
         """Count what crosses among ``rows`` of equal ``codes``, less those of equal ``without``."""
-        tallies = {name: self._tally(name, rows, codes) for name in ("split", "random")}
+        tallies = {name: self._tally(name, rows, codes) for name in self.divisions}
         for tally in tallies.values():
             tally.add_equal()
         if without is not None:
@@ -225,8 +239,7 @@ class _Audit:
                 stricter.add_equal()
                 tally.pairs -= stricter.pairs
         if self._count(kind, link, rows, tallies):
-            table = pl.DataFrame({"row": rows, "code": codes, "split": self.splits[rows]})
-            first = table.group_by("code", "split").agg(pl.col("row").min()).sort("code", "row")
+            first = self._first_of_cells(rows, codes)
             ends = first.join(first.group_by("code").agg(pl.col("row").min()), on="code", suffix="_first")
             self._list(kind, ends.filter(pl.col("row") != pl.col("row_first")).with_columns(score=1.0))
 
@@ -234,14 +247,13 @@ class _Audit:
         """Count what crosses among ``rows`` whose codes are joined by ``links``."""
         if self._count(kind, link, rows, links.tallies):
             left, right, score = links.crossing()
-            table = pl.DataFrame({"row": rows, "code": links.codes, "split": self.splits[rows]})
-            first = table.group_by("code", "split").agg(pl.col("row").min()).sort("code", "row")
+            first = self._first_of_cells(rows, links.codes)
             self._list(
                 kind,
                 pl.DataFrame({"left": left, "right": right, "score": score})
                 .join(first, left_on="left", right_on="code")
                 .join(first, left_on="right", right_on="code", suffix="_first")
-                .filter(pl.col("split") != pl.col("split_first")),
+                .filter(pl.col("cell") != pl.col("cell_first")),
             )
 
     def _count(self, kind: str, link: str, rows: Integers, tallies: dict[str, "_Tally"]) -> bool:
@@ -252,7 +264,12 @@ class _Audit:
         for name, tally in tallies.items():
             self.counts[name][kind] = tally.pairs
             self.leaked[name][rows[tally.leaked()]] = True
-        return tallies["split"].pairs > 0
+        return any(tally.pairs > 0 for name, tally in tallies.items() if name != "random")
+
+    def _first_of_cells(self, rows: Integers, codes: Integers) -> pl.DataFrame:
+        """code, cell, row: the first of ``rows`` of every code in every cell."""
+        table = pl.DataFrame({"row": rows, "code": codes, "cell": self.cells[rows]})
+        return table.group_by("code", "cell").agg(pl.col("row").min()).sort("code", "row")
 
     def _list(self, kind: str, ends: pl.DataFrame) -> None:
         """For each picture, text or key that is in several splits, one pair; for each near pair, one."""
@@ -271,11 +288,12 @@ class _Audit:
         )
 
     def _tally(self, name: str, rows: Integers, codes: Integers) -> "_Tally":
-        splits = self.splits if name == "split" else self.random_splits
-        return _Tally(codes, splits[rows], len(self.split_names), self._train())
+        parts = self.divisions[name]
+        is_split = name != "fold"
+        return _Tally(codes, parts[rows], int(parts.max(initial=0)) + 1, self._train() if is_split else -1)
 
     def _near_links(self, rows: Integers, codes: Integers) -> "_NearLinks":
-        return _NearLinks(codes, {name: self._tally(name, rows, codes) for name in ("split", "random")})
+        return _NearLinks(codes, {name: self._tally(name, rows, codes) for name in self.divisions})
 
     def _train(self) -> int:
         return self.split_names.index("train") if "train" in self.split_names else -1
@@ -302,7 +320,7 @@ class _Audit:
         outside = self.splits != self._train()
         random_outside = self.random_splits != self._train()
         config = self.config
-        report = {
+        report: dict[str, Any] = {
             "cross_split_pairs": sum(counts.values()),
             "by_kind": counts,
             "leaked_items": int((self.leaked["split"] & outside).sum()),
@@ -328,9 +346,22 @@ class _Audit:
                 "link": list(config.split.link),
                 "min_link_text_chars": config.split.min_link_text_chars,
             },
-            "search_recall": self.recall,
+            "is_accepted": config.split.on_leak == "warn",
+            "search_recall": {
+                kind: {name: round(row["found"] / row["planted"], 6) for name, row in rows.items()}
+                for kind, rows in self.planted.items()
+            },
+            "planted": self.planted,
+            "is_exhaustive": self.is_exhaustive,
             "planted_copies": PLANTED_COPIES,
         }
+        if "fold" in self.divisions:
+            folds = self.counts["fold"]
+            report |= {
+                "folds": len(np.unique(self.divisions["fold"])),
+                "cross_fold_pairs": sum(folds.values()),
+                "cross_fold_by_kind": folds,
+            }
         no_pairs, no_nearest = pl.DataFrame(schema=dict(PAIRS)), pl.DataFrame(schema=NEAREST)
         return Leakage(
             report,
@@ -398,7 +429,7 @@ class _Tally:
 
 
 class _NearLinks:
-    """Links between nearly equal pictures or texts as they are found: counted, and those that cross kept."""
+    """Links between nearly equal pictures or texts as they are found: counted, and those that cross splits or folds kept."""
 
     def __init__(self, codes: Integers, tallies: dict[str, _Tally]) -> None:
         self.codes = codes
@@ -416,7 +447,8 @@ class _NearLinks:
         left, right, score = edges
         for tally in self.tallies.values():
             tally.add_joined(left, right)
-        kept = np.flatnonzero(self.tallies["split"].crossing(left, right))[: self._room]
+        crossing = [tally.crossing(left, right) for name, tally in self.tallies.items() if name != "random"]
+        kept = np.flatnonzero(sum(crossing))[: self._room]
         self._kept.append((left[kept], right[kept], score[kept]))
         self._room -= len(kept)
 
@@ -450,10 +482,12 @@ class _Planted:
         return left[is_real], right[is_real], score[is_real]
 
 
-def _recall(names: Sequence[str], found: Flags) -> dict[str, float]:
-    """Share of planted copies that were found, by change."""
-    hits = list(zip(names, found.tolist(), strict=True))
-    return {
-        name: round(sum(hit for n, hit in hits if n == name) / names.count(name), 6)
-        for name in dict.fromkeys(names)
-    }
+def _planted_counts(names: Sequence[str], recognised: Flags, found: Flags) -> dict[str, dict[str, int]]:
+    """Change -> copies that were planted, that the rule calls nearly the same as their origin, and that were found."""
+    table = pl.DataFrame(
+        {"name": names, "recognised": recognised, "found": found}, schema_overrides={"name": pl.String}
+    )
+    counted = table.group_by("name", maintain_order=True).agg(
+        planted=pl.len(), recognised=pl.col("recognised").sum(), found=pl.col("found").sum()
+    )
+    return {row.pop("name"): row for row in counted.to_dicts()}

@@ -4,6 +4,8 @@ Belongs here: renaming, templates, constants, and faults that a row shows by its
 belong here: reading files (``adapters/sources.py``), and judging content (``clean.py``).
 """
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from dataset_pipeline.config import Source, is_inside, template_columns
@@ -35,8 +37,10 @@ def raw_items(manifest: pl.LazyFrame, source: Source) -> pl.LazyFrame:
         _licence(source, schema).alias("licence"),
         _cell_or_constant(columns.author or source.author, schema).alias("author"),
         _cell_or_null(columns.url).alias("url"),
-        _group_keys(columns.group_keys).alias("group_keys"),
+        _named_cells({column: column for column in columns.group_keys}).alias("group_keys"),
         _cell_or_null(columns.split).alias("published_split"),
+        _cell_or_null(columns.date).alias("date"),
+        _named_cells(columns.strata).alias("strata"),
         *texts,
     )
     if image is None:
@@ -167,12 +171,13 @@ def _require(source: Source, there: list[str]) -> None:
     columns = source.columns
     wanted: list[tuple[str, str]] = [
         (f"columns.{key}", value)
-        for key in ("item_id", "label", "url", "split")
+        for key in ("item_id", "label", "url", "split", "date")
         if (value := getattr(columns, key)) is not None
     ]
     wanted += [(f"columns.texts.{name}", column) for name, column in columns.texts.items()]
     wanted += [("columns.group_keys", column) for column in columns.group_keys]
     wanted += [(f"columns.annotations.{name}", column) for name, column in columns.annotations.items()]
+    wanted += [(f"columns.strata.{name}", column) for name, column in columns.strata.items()]
     if columns.image is not None and columns.image not in there:
         parts = template_columns(columns.image)
         wanted += [("columns.image", part) for part in parts or [columns.image]]
@@ -210,9 +215,12 @@ def _licence(source: Source, schema: pl.Schema) -> pl.Expr:
     return pl.coalesce(own, pl.lit(source.licence))
 
 
-def _group_keys(columns: tuple[str, ...]) -> pl.Expr:
-    """``["sender_id=43"]``: an empty cell groups with nobody."""
+def _named_cells(columns: Mapping[str, str]) -> pl.Expr:
+    """``["sender_id=43"]`` for name -> column: an empty cell is left out, so that it groups with nobody."""
     if not columns:
         return pl.lit([], pl.List(pl.String))
-    keys = [pl.concat_str(pl.lit(f"{c}="), _cell(c).str.strip_chars(), ignore_nulls=False) for c in columns]
-    return pl.concat_list(keys).list.drop_nulls()
+    cells = [
+        pl.concat_str(pl.lit(f"{name}="), _cell(column).str.strip_chars(), ignore_nulls=False)
+        for name, column in columns.items()
+    ]
+    return pl.concat_list(cells).list.drop_nulls()

@@ -20,7 +20,7 @@ from dataset_pipeline.config import Creator, DatasetConfig
 from dataset_pipeline.stages.diff import ReleaseDiff
 from dataset_pipeline.stages.licences import licence_ids
 from dataset_pipeline.stages.mirrors import Mirror, download_script, mirrors
-from dataset_pipeline.tables import COLUMN_MEANINGS, PAIR_KINDS, REASONS, RELEASED_ITEMS
+from dataset_pipeline.tables import COLUMN_MEANINGS, PAIR_KINDS, REASONS, RELEASED_ITEMS, RELEASED_WHERE_THERE
 
 Reports = Mapping[str, Mapping[str, Any]]
 
@@ -177,7 +177,7 @@ def documents(
     """Path -> text of README.md, LICENSE, CITATION.cff, datasheet.md, CHANGELOG.md and, where it is public, download.py.
 
     ``reports``: name -> JSON report; 'quality' (see :func:`quality_report`) is required, and sections
-    of reports that are missing are left out. ``columns``: column of the shards -> 'image' or 'string'.
+    of reports that are missing are left out. ``columns``: column of the shards -> 'image', 'string' or 'int64'.
     ``previous``: the release with the next lower version, never another build of this version.
     ``measured``: destination -> MiB/s.
     """
@@ -225,7 +225,8 @@ def front_matter(config: DatasetConfig, reports: Reports, columns: Mapping[str, 
             {
                 "config_name": "default",
                 "data_files": [
-                    {"split": split_name(name), "path": f"data/{name}-*.parquet"} for name in splits
+                    {"split": split_name(name), "path": f"data/{name}-?????-of-?????.parquet"}
+                    for name in splits
                 ],
             }
         ],
@@ -446,7 +447,10 @@ def _leaderboard(reports: Reports) -> list[Mapping[str, Any]]:
 def column_meanings(config: DatasetConfig) -> dict[str, str]:
     """What each released column means."""
     texts = {name: f"text: {name.replace('_', ' ')}" for name in config.text_names}
-    return {**{name: COLUMN_MEANINGS[name] for name in ("image", *RELEASED_ITEMS)}, **texts}
+    return {
+        **{name: COLUMN_MEANINGS[name] for name in ("image", *RELEASED_ITEMS, *RELEASED_WHERE_THERE)},
+        **texts,
+    }
 
 
 def bibtex(config: DatasetConfig) -> str:

@@ -15,9 +15,13 @@ import polars as pl
 
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.figures import file_part
+from dataset_pipeline.stages.former_splits import REPAIRS
+from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
+from dataset_pipeline.stages.split_report import RARE_RULES
 from dataset_pipeline.tables import PAIR_KINDS, REASONS, THUMBNAIL_SIDE_PX
 
 _SHOWN_PX = 64
+_SHOWN_CHARS = 300
 _STRIP = 8
 """Pictures of a class that are shown."""
 _ENTITIES = {
@@ -64,6 +68,16 @@ class ClassSheet:
 
 
 @dataclass(frozen=True)
+class TextPair:
+    """Two released texts, how similar they are, and the splits that they are in."""
+
+    first: str
+    second: str
+    similarity: float
+    splits: str
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Pictures of the report, few enough to embed."""
 
@@ -73,6 +87,8 @@ class Pictures:
     nearest: Sequence[PicturePair] = ()
     classes: Sequence[ClassSheet] = ()
     suspicious: Sequence[Picture] = ()
+    leaking: Sequence[PicturePair] = ()
+    nearest_texts: Sequence[TextPair] = ()
 
 
 def render_report(
@@ -105,6 +121,8 @@ def render_report(
         pictures=pictures,
         reasons=REASONS,
         pair_kinds=PAIR_KINDS,
+        repairs=REPAIRS,
+        rare_rules=RARE_RULES,
         entities=_ENTITIES,
         data_uri=data_uri,
     )
@@ -117,15 +135,17 @@ def report_pictures(
     images: pl.LazyFrame,
     pairs: pl.LazyFrame,
     nearest: pl.LazyFrame,
+    crossing: pl.LazyFrame,
     limit: int,
     seed: int,
     suspicious: Sequence[Mapping[str, Any]] = (),
 ) -> Pictures:
     """A few pictures of each kind: random items, removed ones, near-identical pairs, the nearest
-    pairs across splits, and items whose label is probably wrong.
+    pairs across splits, pairs that leak, and items whose label is probably wrong.
 
-    ``removed``, ``pairs``, ``nearest``: as the release holds them; ``raw_items``: item_id, image_ref of all
-    raw items; ``suspicious``: item_id, label and suggested, in order; at most ``limit`` pictures of each kind. Texts are shown of released items alone.
+    ``removed``, ``pairs``, ``nearest``, ``crossing``: as the stages before hold them; ``raw_items``: item_id,
+    image_ref of all raw items; ``suspicious``: item_id, label and suggested, in order; at most ``limit`` pictures
+    of each kind. Texts are shown of released items alone.
     """
     refs = images.select("image_ref", "thumbnail").drop_nulls("thumbnail")
     shown = items.select("item_id", "image_ref", "image_sha256", "label", "language")
@@ -148,9 +168,14 @@ def report_pictures(
     near = near.sample(min(limit // 4, near.height), seed=seed).sort("score")
     apart = nearest.filter(pl.col("kind").str.contains("image")).sort("similarity", descending=True).collect()
     apart = apart.head(limit // 4)
+    leaking = crossing.filter(pl.col("kind").is_in(IMAGE_KINDS)).sort("item_id", "other_item_id").collect()
+    leaking = leaking.sample(min(limit // 2, leaking.height), seed=seed).sort("score", descending=True)
     ids = pl.concat(
-        [near["item_id"], near["other_item_id"], apart["item_id"], apart["other_item_id"]]
+        [table[name] for table in (near, apart, leaking) for name in ("item_id", "other_item_id")]
     ).unique()
+    splits = dict(
+        items.filter(pl.col("item_id").is_in(ids.implode())).select("item_id", "split").collect().iter_rows()
+    )
     doubted = list(suspicious)[: limit // 2]
     ids = pl.concat([ids, pl.Series(values=[row["item_id"] for row in doubted], dtype=pl.String)]).unique()
     of_pairs = (
@@ -180,6 +205,14 @@ def report_pictures(
             Picture(thumbnail, f"{row['label']} – rather {row['suggested']}?")
             for row in doubted
             if (thumbnail := thumbnails.get(place.get(row["item_id"], ""))) is not None
+        ],
+        leaking=[
+            found
+            for row in leaking.to_dicts()
+            for found in pair(
+                row,
+                f"{row['kind'].replace('_', ' ')}, {splits[row['item_id']]} and {splits[row['other_item_id']]}",
+            )
         ],
         nearest=[
             found
@@ -240,6 +273,32 @@ def _strip(thumbnails: Sequence[bytes]) -> str:
     for column, thumbnail in enumerate(thumbnails):
         sheet.paste(Image.frombytes("RGB", (side, side), thumbnail), (column * (side + gap), 0))
     return _uri(sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC), "JPEG")
+
+
+def nearest_texts(
+    items: pl.LazyFrame, nearest: pl.LazyFrame, text_names: Sequence[str], limit: int
+) -> list[TextPair]:
+    """The ``limit`` most similar texts of ``nearest`` (NEAREST, kind 'text'), as they are released."""
+    pairs = nearest.filter(pl.col("kind") == "text").sort("similarity", descending=True).head(limit).collect()
+    if pairs.is_empty():
+        return []
+    ids = pl.concat([pairs["item_id"], pairs["other_item_id"]])
+    words = pl.concat_str([pl.col(name) for name in text_names], separator=" / ", ignore_nulls=True)
+    shown = items.filter(pl.col("item_id").is_in(ids.implode())).select("item_id", words).collect()
+    text = dict(shown.iter_rows())
+    return [
+        TextPair(
+            _shortened(text[row["item_id"]]),
+            _shortened(text[row["other_item_id"]]),
+            round(row["similarity"], 3),
+            f"{row['split']}, {row['other_split']}",
+        )
+        for row in pairs.to_dicts()
+    ]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
 
 def pair_sheet(pairs: pl.DataFrame, items: pl.LazyFrame, images: pl.LazyFrame, limit: int = 12) -> str | None:

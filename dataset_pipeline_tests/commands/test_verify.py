@@ -3,6 +3,7 @@
 Where a fault could be hidden behind checksums that were written anew, it is: ``sign`` does that.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dataset_pipeline.stages import baselines
 from dataset_pipeline.stages import release as release_stage
 from dataset_pipeline.tables import PAIRS, REMOVED
 from dataset_pipeline.verification import CHECKS, verify
+from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.toy_release import Toy, noise_png, sign, toy
 
 TRAIN = "data/train-00000-of-00001.parquet"
@@ -254,6 +256,59 @@ def test_a_group_in_two_splits(tmp_path: Path) -> None:
     )
     example.write(tmp_path / "release")
     assert "group_crosses_splits" in checks(tmp_path / "release")
+
+
+def with_folds(**changes: pl.Expr) -> Toy:
+    """Two folds of whole groups."""
+    example = toy(split={"folds": 2})
+    fold = pl.col("leak_group").cast(pl.Int64) % 2
+    example.items = example.items.with_columns(fold=changes.get("fold", fold), **{
+        name: value for name, value in changes.items() if name != "fold"
+    })  # fmt: skip
+    return example
+
+
+def test_folds_that_cut_nothing_are_fine(tmp_path: Path) -> None:
+    with_folds().write(tmp_path / "release")
+    assert verify(tmp_path / "release").findings == ()
+
+
+def test_a_group_in_two_folds(tmp_path: Path) -> None:
+    with_folds(fold=(pl.col("item_id") == "0004-de").cast(pl.Int64)).write(tmp_path / "release")
+    found = checks(tmp_path / "release")
+    assert {"group_crosses_folds", "leak"} <= found  # one picture, in its other languages, in two folds
+
+
+def test_an_item_without_a_fold(tmp_path: Path) -> None:
+    missing = pl.when(pl.col("leak_group") != "0004").then(pl.lit(0)).cast(pl.Int64)
+    with_folds(fold=missing).write(tmp_path / "release")
+    assert checks(tmp_path / "release") == {"schema"}
+
+
+def test_a_changed_picture_and_a_changed_text_of_train_planted_in_test(tmp_path: Path) -> None:
+    """Neither has the bytes, the pixels or the words of the other; the folder's own lists say nothing of them."""
+    example = toy(side=64)
+    train, test = picture(1), picture(1).point(lambda value: min(255, value + 8)).resize((70, 70))
+    example.pictures |= {"at-0": encoded(train), "at-4": encoded(test)}
+    shas = {number: hashlib.sha256(example.pictures[f"at-{number}"]).hexdigest() for number in (0, 4)}
+    for number, sha in shas.items():
+        is_it = pl.col("image_ref") == f"noise/{number}.png"
+        example.items = example.items.with_columns(
+            image_sha256=pl.when(is_it).then(pl.lit(sha)).otherwise("image_sha256")
+        )
+        example.images = example.images.with_columns(
+            sha256=pl.when(is_it).then(pl.lit(sha)).otherwise("sha256")
+        )
+    text = "a text of train that is long enough to be compared with all the others"
+    example.items = example.items.with_columns(
+        name=pl.when(pl.col("item_id") == "0001-de").then(pl.lit(text))
+        .when(pl.col("item_id") == "0009-de").then(pl.lit(f"{text} x")).otherwise("name")
+    )  # fmt: skip
+    example.write(tmp_path / "release")
+    told = [str(finding) for finding in verify(tmp_path / "release").findings if finding.check == "leak"]
+    assert len(told) == 1
+    assert '"near_image": 9' in told[0]  # three items have the one picture, three the other
+    assert '"near_text": 1' in told[0]
 
 
 def test_a_duplicate_pair_in_two_splits(tmp_path: Path) -> None:

@@ -200,6 +200,9 @@ BAD: dict[str, dict[str, Spoil]] = {
     },
     "train_test_split": {
         "no_leak": leaking,
+        "planted_copies_found": report(
+            "leakage", planted={"near_text": {"a letter left out": {"planted": 9, "recognised": 9, "found": 8}}}
+        ),
         "rows_conserved": cut("items", 39),
         "split_summary_well_formed": change("summary", pl.lit(1.5).alias("share"), rows=1),
         "item_ids_unique": twice("items"),

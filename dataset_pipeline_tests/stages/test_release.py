@@ -120,7 +120,10 @@ def test_front_matter_is_what_hugging_face_reads() -> None:
     assert found["language"] == ["de", "en", "zh"]
     assert found["language_bcp47"] == ["de", "en", "zh-Hans"]
     assert found["size_categories"] == ["n<1K"]
-    assert found["configs"][0]["data_files"][0] == {"split": "train", "path": "data/train-*.parquet"}
+    assert found["configs"][0]["data_files"][0] == {
+        "split": "train",
+        "path": "data/train-?????-of-?????.parquet",
+    }
     assert found["dataset_info"]["splits"][0] == {"name": "train", "num_examples": 36}
     assert found["dataset_info"]["features"][0] == {"name": "image", "dtype": "image"}
 
@@ -196,7 +199,7 @@ def test_split_names_that_hugging_face_does_not_allow_are_mapped() -> None:
     )
     assert found["configs"][0]["data_files"][1] == {
         "split": "hard_cases",
-        "path": "data/hard-cases-*.parquet",
+        "path": "data/hard-cases-?????-of-?????.parquet",
     }
 
 

@@ -508,6 +508,7 @@ def chosen(limit: int = 8, **changes: Any) -> report.Pictures:
         "images": images(),
         "pairs": pairs,
         "nearest": nearest,
+        "crossing": pl.LazyFrame(schema=dict(PAIRS)),
         **changes,
     }
     return report.report_pictures(items, **parts, limit=limit, seed=3)
@@ -528,16 +529,44 @@ def test_pictures_of_each_kind() -> None:
     ]
 
 
+def test_pairs_that_leak_are_shown_with_their_kind_and_splits() -> None:
+    crossing = pl.LazyFrame(
+        [("i000", "i003", "same_pixels", 1.0), ("i001", "i002", "near_text", 0.9)], schema=dict(PAIRS), orient="row"
+    )  # fmt: skip
+    (pair,) = chosen(crossing=crossing).leaking
+    assert (pair.first.thumbnail[0], pair.second.thumbnail[0]) == (0, 3)
+    assert re.fullmatch("same pixels, (train|validation|test) and (train|validation|test)", pair.caption)
+
+
+def test_the_most_similar_texts_are_shown_as_they_are_released() -> None:
+    items = pl.LazyFrame(
+        {"item_id": ["a", "b", "c"], "name": ["one", "x" * 400, "three"], "more": ["1", None, "3"]}
+    )
+    nearest = pl.LazyFrame(
+        [("a", "b", "train", "test", "text", 0.5), ("a", "c", "train", "dev", "text", 0.75),
+         ("b", "c", "test", "dev", "image", 0.9)],
+        schema=NEAREST, orient="row",
+    )  # fmt: skip
+    found = report.nearest_texts(items, nearest, ["name", "more"], 12)
+    assert found[0] == report.TextPair("one / 1", "three / 3", 0.75, "train, dev")
+    assert len(found) == 2
+    assert found[1].second == "x" * 299 + "…"
+    assert len(report.nearest_texts(items, nearest, ["name", "more"], 1)) == 1
+    assert report.nearest_texts(items, nearest.filter(pl.col("kind") == "image"), ["name"], 12) == []
+
+
 def test_pictures_repeat_and_are_no_more_than_asked_for() -> None:
     assert chosen() == chosen()
-    assert chosen(limit=0) == report.Pictures(random=[], removed=[], merged=[], nearest=[], suspicious=[])
+    assert chosen(limit=0) == report.Pictures(
+        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[]
+    )
     assert len(chosen(limit=1000).random) == 24
 
 
 def test_pictures_without_a_thumbnail_are_left_out() -> None:
     blank = images().with_columns(thumbnail=pl.lit(None, pl.Binary))
     assert chosen(images=blank) == report.Pictures(
-        random=[], removed=[], merged=[], nearest=[], suspicious=[]
+        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[]
     )
 
 

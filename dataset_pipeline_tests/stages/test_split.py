@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import Split
 from dataset_pipeline.errors import GateError
-from dataset_pipeline.stages.split import DEVIATION, LOW_LABELS, MOVED, SplitResult, split_items
+from dataset_pipeline.stages.former_splits import MOVED
+from dataset_pipeline.stages.split import SplitResult, split_items
+from dataset_pipeline.stages.split_report import DEVIATION, RARE_LABELS
 from dataset_pipeline.tables import PAIRS, SPLIT_ITEMS
 from dataset_pipeline_tests.pictures import CLOTHING
 from dataset_pipeline_tests.stages.crafted import deduplicated
@@ -39,7 +41,7 @@ def split(
         before = pl.DataFrame(
             {"item_id": list(released), "split": list(released.values())},
             schema={"item_id": pl.String, "split": pl.String},
-        )
+        ).with_columns(fold=pl.lit(None, pl.Int64))
     return split_items(deduplicated(rows), pairs(*links), ["title"], Split(**options), seed, before)
 
 
@@ -335,7 +337,7 @@ def slow_groups(
 
 
 @given(connected_items(), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_items_are_conserved_and_connected_ones_stay_together(
     data: tuple[list[Row], list[tuple[str, str, str]]], seed: int
 ) -> None:
@@ -476,7 +478,7 @@ def two_versions(draw: st.DrawFn) -> tuple[list[Row], list[tuple[str, str, str]]
 
 
 @given(two_versions(), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_was_released_stays_unless_a_group_was_cut(
     data: tuple[list[Row], list[tuple[str, str, str]], dict[str, str]], seed: int
 ) -> None:
@@ -598,9 +600,12 @@ def test_rare_labels_get_their_test_items_or_none() -> None:
         assert (counts["four"], counts["two groups"]) == (2, 5)
         assert counts["common"] == 6, "labels that have enough keep their share"
         assert "three" not in counts  # two in test would leave one to learn from
-        assert result.low_labels.rows() == [("one group", 8, 1, 0), ("three", 3, 3, 0)]
-        assert dict(result.low_labels.schema) == dict(LOW_LABELS)
-        assert result.report["labels_below_minimum"] == 2
+        assert result.rare_labels.rows() == [
+            ("one group", 8, 1, 8, 0, "one_group"),
+            ("three", 3, 3, 3, 0, "under_minimum"),
+        ]
+        assert dict(result.rare_labels.schema) == dict(RARE_LABELS)
+        assert result.report["rare_labels"] == {"one_group": 1, "under_minimum": 1}
 
 
 def test_the_minimum_moves_nothing_that_was_released() -> None:
@@ -610,7 +615,7 @@ def test_the_minimum_moves_nothing_that_was_released() -> None:
     assert moves(result) == []
     splits = column(result, "split")
     assert (splits["rare0"], splits["rare4"]) == ("test", "train")
-    assert result.low_labels.rows() == [("rare", 5, 5, 1)]
+    assert result.rare_labels.rows() == [("rare", 5, 5, 4, 1, "under_minimum")]
     rows += [{"item_id": f"rare{n}", "label": "rare"} for n in range(5, 9)]
     before |= {f"rare{n}": "train" for n in (4, 5, 6)}
     result = split(rows, released=before, min_test_per_label=3)
@@ -639,7 +644,7 @@ def test_test_items_of_one_label_are_not_the_last_of_another() -> None:
         splits = column(result, "split")
         assert {splits[name] for name in ("alone", "both0", "both1")} == {"train"}
         assert {splits[f"more{n}"] for n in range(4)} == {"test"}
-        assert result.low_labels.rows() == [("few", 2, 2, 0)]
+        assert result.rare_labels.row(0) == ("few", 2, 2, 2, 0, "under_minimum")
 
 
 def test_the_minimum_takes_no_split_s_last_group() -> None:
@@ -659,7 +664,7 @@ def test_no_label_with_enough_items_for_a_test_split() -> None:
 
 
 @given(two_versions(), st.integers(0, 4), st.lists(st.integers(0, 2), min_size=40, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_rules_for_test_hold_together(
     data: tuple[list[Row], list[tuple[str, str, str]], dict[str, str]], minimum: int, sources: list[int]
 ) -> None:
@@ -675,7 +680,8 @@ def test_the_rules_for_test_hold_together(
     splits, groups = column(result, "split"), slow_groups(rows, links, with_removed=True)
     by_id = {row["item_id"]: row for row in rows}
     assert sorted(splits) == sorted(by_id)
-    low = set(result.low_labels["label"])
+    is_low = pl.col("test_items") < minimum
+    low = set(result.rare_labels.filter(is_low)["label"])
     for name, found in splits.items():
         members = [other for other in groups[name] if other in by_id]
         assert {splits[other] for other in members} == {found}
@@ -856,7 +862,7 @@ def test_what_was_released_goes_before_what_was_published() -> None:
 
 
 @given(connected_items(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_repair_is_the_smallest_one(
     data: tuple[list[Row], list[tuple[str, str, str]]], draw: st.DataObject
 ) -> None:
