@@ -42,14 +42,14 @@ def audited_split(
     Arguments and errors as there. What the last of MAX_ROUNDS rounds still finds is left to the gate. A
     published split is audited once: nothing may change it.
     """
-    known = pairs
+    known, attempt = pairs, None
     for round_number in range(1, MAX_ROUNDS + 1):
-        result = split_items(items, known, text_names, config.split, config.seed, released)
+        result = split_items(items, known, text_names, config.split, config.seed, released, attempt)
         found = audit_leakage(result.items.lazy(), images, text_names, config)
         missed = missed_pairs(found.crossing, known)
         if missed.is_empty() or config.split.method == "published" or round_number == MAX_ROUNDS:
             break
-        known = pl.concat([known, missed])
+        known, attempt = pl.concat([known, missed]), result.items.select("item_id", "split", "fold").collect()
     return AuditedSplit(result, found, round_number, known.height - pairs.height)
 
 

@@ -80,12 +80,15 @@ def split_items(
     settings: Split,
     seed: int,
     released: pl.DataFrame | None = None,
+    attempt: pl.DataFrame | None = None,
 ) -> SplitResult:
     """Give every item of ``items`` (DEDUPLICATED + texts) its leak_group, split and fold; rows sorted by item_id.
 
     ``pairs`` (PAIRS) may name items that were removed: what they join stays joined. ``leak_group`` is the
     smallest item_id of the group. The result depends on the rows and the seed, not on their order.
     ``released``: item_id, split and fold (null: none) of the release before this one, where there is one.
+    ``attempt``: the same of a split that was made with fewer pairs: a group that it does not cut stays where no rule
+    says otherwise, so that what was found to be apart from other splits remains so.
 
     Where a group has members that were released (``split.keep``: released), it takes their split. Where they
     were in several, the safest for evaluation: test, else the others in the order of ``split.ratios``, train
@@ -124,12 +127,12 @@ def split_items(
         table = table.join(by_date, on="leak_group", maintain_order="left")
         held = by_date["leak_group"]
     else:
-        assignment = _Assignment(table, former, barred, settings, seed)
+        assignment = _Assignment(table, former, barred, settings, seed, attempt)
         splits, low = assignment.splits()
         table = table.with_columns(splits)
         held = decided(former, barred, settings)["leak_group"]
     _refuse_empty_splits(table, settings)
-    table = table.with_columns(_folds(table, members, released, settings, seed))
+    table = table.with_columns(_folds(table, members, released, attempt, settings, seed))
     strata = split_strata(table, settings)
     deviation = split_deviation(table, held, strata, settings)
     moved = moved_items(former, table, links, barred, settings)
@@ -197,6 +200,7 @@ def _folds(
     table: pl.DataFrame,
     members: pl.DataFrame,
     released: pl.DataFrame | None,
+    attempt: pl.DataFrame | None,
     settings: Split,
     seed: int,
 ) -> pl.Series:
@@ -208,6 +212,8 @@ def _folds(
         known = released.select("item_id", "fold").drop_nulls("fold")
         if known["fold"].n_unique() == settings.folds:  # other folds cannot be kept
             former = members.join(known, on="item_id").select("leak_group", "fold")
+    if former is None and attempt is not None:
+        former = members.join(attempt, on="item_id").select("leak_group", "fold")
     columns = [f"s{i}" for i in range(len(settings.stratify))]
     return fold_items(table, columns, settings.folds, seed, former)
 
@@ -216,7 +222,13 @@ class _Assignment:
     """Whole leak groups and the splits they go to; a group is a number, and so is a split."""
 
     def __init__(
-        self, table: pl.DataFrame, former: pl.DataFrame, barred: pl.Series, settings: Split, seed: int
+        self,
+        table: pl.DataFrame,
+        former: pl.DataFrame,
+        barred: pl.Series,
+        settings: Split,
+        seed: int,
+        attempt: pl.DataFrame | None,
     ) -> None:
         self.table = table
         self.settings = settings
@@ -231,6 +243,8 @@ class _Assignment:
         self.order = seeded_order(self.ids, self.sizes, seed)
         self.homes = _only_homes_of_labels(table, self.groups)
         self.task = self._task()
+        self.tried = self._tried(attempt)
+        """Split of each group in an attempt that did not cut it, else -1."""
         self.labels = self._groups_of_labels() if settings.min_test_per_label else {}
 
     def splits(self) -> tuple[pl.Series, frozenset[str]]:
@@ -316,7 +330,14 @@ class _Assignment:
             fixed[groups[self.fixed[groups] < 0]] = self.train
             is_open[groups] = False
         fixed[self.homes[fixed[self.homes] < 0]] = self.train
-        return fixed, is_open
+        return np.where(fixed < 0, self.tried, fixed), is_open
+
+    def _tried(self, attempt: pl.DataFrame | None) -> Integers:
+        if attempt is None:
+            return np.full(len(self.ids), -1)
+        were = self.table.select("item_id", "leak_group").join(attempt, on="item_id")
+        whole = were.group_by("leak_group").agg(pl.col("split").first(), parts=pl.col("split").n_unique())
+        return self._numbers(whole.filter(pl.col("parts") == 1))
 
     def _raise_test(self, assigned: Integers, is_open: Flags, low: frozenset[str]) -> frozenset[str]:
         """Move groups to test for labels with too few items there; labels for which that is not possible."""
