@@ -910,6 +910,8 @@ def _describe(fault: Any, path: Path, root: yaml.Node | None, model: type[BaseMo
         location.append("kind")
     where = f"{path}:{_line(root, location)}"
     key = ".".join(str(part) for part in location)
+    if not key:  # a fault of several sections: its message names them
+        return f"{where}: {re.sub(r'^Value error, ', '', fault['msg'])}"
     if fault["type"] == "extra_forbidden":
         valid = _valid_keys(model, location[:-1], kind)
         near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)

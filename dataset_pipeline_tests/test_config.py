@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dataset_pipeline.config import DatasetConfig, is_inside, json_schema, load_config
 from dataset_pipeline.errors import ConfigError
@@ -131,3 +132,31 @@ def test_models_that_would_write_the_same_files_are_refused(tmp_path: Path) -> N
         load(tmp_path, MINIMAL + two)
     with pytest.raises(ConfigError, match="found \\['small-clip'\\]"):
         load(tmp_path, MINIMAL + "baselines: {models: [small, small]}\n")
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({"stratify": ["lable"]}, ":1: split.stratify: found ['lable']; expected some of author, label,"),
+        ({"stratify": ["lable"]}, "did you mean 'label'?"),
+        ({"folds": 1}, "split.folds: needs 2 folds or more, or 0 for none, found 1"),
+        ({"ratios": {"train": 0.9, "test": 0.2}}, "whose shares add up to 1, found {'train': 0.9, 'test': 0.2}, together 1.1"),
+        ({"ratios": {"train": 0.8, "a-b": 0.05, "a_b": 0.05, "test": 0.1}}, "differ in more than punctuation, found ['a-b', 'a_b']"),
+        ({"method": "temporal"}, "split.method 'temporal' needs columns.date of every source, missing for s"),
+        ({"method": "temporal", "ratios": {"test": 0.2, "train": 0.8}}, "order of time, train before test, found ['test', 'train']"),
+        ({"method": "temporal", "min_test_per_label": 1}, "'temporal' looks at dates alone"),
+        ({"on_leak": "warn"}, "on_leak: warn is for method 'published'"),
+        ({"min_search_recall": 1.5}, "split.min_search_recall: Input should be less than or equal to 1, found 1.5"),
+    ],
+)  # fmt: skip
+def test_settings_of_the_split_that_cannot_be(
+    split: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    source = {"id": "s", "path": "p", "licence": "CC0-1.0"}
+    path = tmp_path / "dataset.yaml"
+    head = {"name": "n", "version": "1.0.0", "licence": "CC0-1.0", "sources": [source]}
+    path.write_text(yaml.safe_dump({**head, "split": split}, sort_keys=False), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert expected in caught.value.message
+    assert "\n" not in caught.value.message
