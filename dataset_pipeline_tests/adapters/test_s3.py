@@ -303,7 +303,8 @@ def test_a_fault_that_passes_costs_another_try(rclone: Host, release: LocalRelea
     rclone.publish(release)
     assert is_published(rclone, release)
     assert rclone.proxy.faults[0].times == 0, "the fault never happened"
-    assert len(SLEPT) == (0 if fault.kind == "slow" else fault.times)
+    # One more where the connection that broke was picked once more before the client had noticed.
+    assert len(SLEPT) in ((0,) if fault.kind == "slow" else (fault.times, fault.times + 1))
     # What was not hit was sent once.
     assert rclone.proxy.seen("PUT", "partNumber=1") == rclone.proxy.seen("PUT", "SHA256SUMS") == 1
 
