@@ -303,7 +303,7 @@ def test_a_fault_that_passes_costs_another_try(rclone: Host, release: LocalRelea
     rclone.publish(release)
     assert is_published(rclone, release)
     assert rclone.proxy.faults[0].times == 0, "the fault never happened"
-    # One more where the connection that broke was picked once more before the client had noticed.
+    # Side by side, rclone sometimes answers 500 to another file: one try more.
     assert len(SLEPT) in ((0,) if fault.kind == "slow" else (fault.times, fault.times + 1))
     # What was not hit was sent once.
     assert rclone.proxy.seen("PUT", "partNumber=1") == rclone.proxy.seen("PUT", "SHA256SUMS") == 1
@@ -409,8 +409,10 @@ def test_what_only_a_person_can_mend_is_said_at_once(
     rclone: Host, small: LocalRelease, fault: Fault, expected: str
 ) -> None:
     rclone.fail(replace(fault, times=99))
+    # Side by side, rclone sometimes answers 500 to another file, which is worth another try.
+    one_at_a_time = replace(rclone, settings=rclone.settings.model_copy(update={"parallel": 1}))
     with pytest.raises(DatasetPipelineError) as caught:
-        rclone.publish(small)
+        one_at_a_time.publish(small)
     assert expected in str(caught.value)
     assert SLEPT == []
     assert "sets/toy/latest" not in rclone.names()
