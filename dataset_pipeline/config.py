@@ -291,7 +291,7 @@ class Pii(Settings):
         description="entity -> words that, shortly before a value, make it more likely (score + 0.35)",
     )
 
-    @field_validator("ner_models", mode="before")
+    @field_validator("ner_models", mode="before", json_schema_input_type=dict[str, NerModel | str])
     @classmethod
     def _name_is_a_spacy_model(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -555,7 +555,7 @@ class Baselines(Settings):
                 raise ValueError(f"the one placeholder of a prompt is {{label}}, found {prompt!r}")
         return prompts
 
-    @field_validator("models", mode="before")
+    @field_validator("models", mode="before", json_schema_input_type=tuple[ClipModel | str, ...])
     @classmethod
     def _parse_short_form(cls, models: Any) -> Any:
         if not isinstance(models, (list, tuple)):

@@ -58,9 +58,10 @@ def rows() -> list[dict[str, str]]:
 
 
 def write_manifest(path: Path, items: list[dict[str, str]]) -> None:
-    """``items`` as csv at ``path``."""
+    """``items`` as csv at ``path``; columns beyond ``HEADER`` come last."""
+    columns = list(dict.fromkeys([*HEADER, *(items[0] if items else ())]))
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, HEADER)
+        writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(items)
 

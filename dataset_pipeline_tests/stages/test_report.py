@@ -144,11 +144,11 @@ def all_reports(
         "item_id", "split", "label", "language", "leak_group", "image_sha256", baselines.item_text(names)
     )
     made = base.sort("item_id").collect()
-    vectors = np.eye(4, dtype=np.float32)[np.arange(made.height) % 4]
+    named = made["label"].drop_nulls().n_unique()
+    basis = np.eye(max(4, named), dtype=np.float32)
+    vectors = basis[np.arange(made.height) % 4]
     place = np.arange(made.height)
-    found = baselines.Embeddings(
-        "a model of the test", vectors, place, vectors, place, np.eye(4, dtype=np.float32)[:2]
-    )
+    found = baselines.Embeddings("a model of the test", vectors, place, vectors, place, basis[:named])
     settings, models = Baselines(bootstrap_samples=100), {"small-clip": found}
     results = baselines.evaluate(made, models, settings, 0)
     others = {name: cleanliness.random_split(made, seed) for name, seed in (("other_seed", 1), ("random", 2))}
@@ -273,6 +273,7 @@ def test_every_number_of_the_tables_is_in_the_reports(full: dict[str, Any], page
             f"{value:.4g}",
             f"{value:,.0f}",
             f"{value:.3f}",
+            f"{value:.4f}",
         }
         known.add(f"{100 * value:.1f} %")
     known |= {
@@ -345,8 +346,12 @@ def test_everything_of_the_data_is_escaped() -> None:
     found = all_reports(config, items)
     found["baselines"]["models"] = {EVIL: quote}
     found["baselines"]["prompts"] = [f"{quote} {{label}}"]
+    details = found["baselines"]["details"]
     for row in found["baselines"]["leaderboard"]:
+        plain = figures.prediction_name(row["model"], row["task"], row["inputs"])
         row["model"] = f"{EVIL} {row['model']}"
+        if plain in details:
+            details[figures.prediction_name(row["model"], row["task"], row["inputs"])] = details[plain]
     found["baselines"]["similarity"] = {
         EVIL: {"edges": [0, 1], "true": [1], "shuffled": [1], "auc": 0.5, "true_mean": 0, "shuffled_mean": 0}
     }
