@@ -274,6 +274,7 @@ def test_every_number_of_the_tables_is_in_the_reports(full: dict[str, Any], page
             f"{value:,.0f}",
             f"{value:.3f}",
             f"{value:.4f}",
+            f"{value:+.3f}",
         }
         known.add(f"{100 * value:.1f} %")
     known |= {
