@@ -602,7 +602,7 @@ def build_review(work: Work) -> None:
         work.inputs["label_quality"].table("label_candidates"),
     )
     rows = review.review_rows(found, deduplicated.table("decisions").collect(), config)
-    sheet = review.review_sheet(rows, raw_items, config.text_names)
+    sheet = review.review_sheet(rows, raw_items, cleaned.table("items"), config.text_names)
     limit = config.review.max_pictures
     pictures = review.shown_pictures(rows, raw_items, images_of_items, limit)
     work.writer.table("review", rows)

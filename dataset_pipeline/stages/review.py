@@ -297,18 +297,24 @@ def _odd_pictures(found: Found) -> pl.DataFrame:
 # -- for people ----------------------------------------------------------------------------------
 
 
-def review_sheet(rows: pl.DataFrame, raw: pl.LazyFrame, text_names: Sequence[str]) -> pl.DataFrame:
-    """The rows of review.csv: what is asked, the items' labels and texts as they came, and the decisions to choose from.
+def review_sheet(
+    rows: pl.DataFrame, raw: pl.LazyFrame, cleaned: pl.LazyFrame, text_names: Sequence[str]
+) -> pl.DataFrame:
+    """The rows of review.csv: what is asked, the items' labels as they came, their texts, the decisions to choose from.
 
-    Cells are safe in a spreadsheet; ids read back as they were (``cells.plain_cell``).
+    Texts are those of ``cleaned``: the sheet goes from hand to hand, so it must not hold personal data that cleaning
+    replaced. An item that cleaning removed shows none. Cells are safe in a spreadsheet; ids read back as they were (``cells.plain_cell``).
     """
-    texts = [pl.col(name) for name in text_names if name in raw.collect_schema().names()]
-    described = raw.select(
-        "item_id",
-        "label",
-        text=pl.concat_str(texts, separator=" | ", ignore_nulls=True).str.slice(0, _TEXT_CHARS)
-        if texts
-        else pl.lit(None, pl.String),
+    texts = [pl.col(name) for name in text_names]
+    described = raw.select("item_id", "label").join(
+        cleaned.select(
+            "item_id",
+            text=pl.concat_str(texts, separator=" | ", ignore_nulls=True).str.slice(0, _TEXT_CHARS)
+            if texts
+            else pl.lit(None, pl.String),
+        ),
+        on="item_id",
+        how="left",
     )
     ids = pl.concat([rows["item_id"], rows["other_item_id"]]).drop_nulls().unique().implode()
     known = described.filter(pl.col("item_id").is_in(ids)).collect()

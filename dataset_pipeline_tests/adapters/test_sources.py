@@ -178,7 +178,9 @@ def test_takedowns(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("item_id,reason\na,asked\n")
     frame = read_takedowns("t.csv", tmp_path)
     assert frame is not None
-    assert frame.to_dicts() == [{"item_id": "a", "reason": "asked", "date": None}]
+    assert frame.to_dicts() == [
+        {"item_id": "a", "sha256": None, "url": None, "reason": "asked", "date": None}
+    ]
     (tmp_path / "t.csv").write_text("id\na\n")
     with pytest.raises(ConfigError, match="expected a column 'item_id'"):
         read_takedowns("t.csv", tmp_path)

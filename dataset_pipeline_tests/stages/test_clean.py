@@ -522,8 +522,8 @@ def test_an_item_that_stays_carries_its_cleaned_texts_and_checksum() -> None:
         {
             "item_id": "1", "source": "s", "image_ref": "s/1", "image_sha256": "sha-1", "label": "hat",
             "label_source": "human", "language": "en", "licence": "CC0-1.0", "author": "Ada",
-            "url": None, "group_keys": ["sender=7"], "published_split": "test", "title": "red",
-            "note": None,  # nothing is left of it
+            "url": None, "group_keys": ["sender=7"], "published_split": "test", "date": None, "strata": None,
+            "title": "red", "note": None,  # nothing is left of it
         }
     ]  # fmt: skip
     assert cleaned.changes.collect().rows() == [

@@ -10,6 +10,7 @@ import pytest
 
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.comparison import comparison_report, known_datasets, this_dataset
+from dataset_pipeline.stages.figures import prediction_name
 from dataset_pipeline.stages.paper import FOR_AUTHOR, Paper, paper
 from dataset_pipeline.stages.readiness import readiness_report
 from dataset_pipeline.stages.result_tables import latex_text
@@ -55,8 +56,13 @@ def reports(of: DatasetConfig, label: str = "boot", **changes: Any) -> dict[str,
         "baselines": {
             "leaderboard": [
                 {"model": label, "task": "linear probe", "inputs": "image", "top1": 0.5, "top1_low": 0.4,
-                 "top1_high": 0.6, "top5": 0.9, "macro_f1": 0.3}
+                 "top1_high": 0.6, "top5": 0.9, "macro_f1": 0.3, "ece": 0.1}
             ],
+            "details": {
+                prediction_name(label, "linear probe", "image"): {
+                    "calibration": [{"confidence": 0.5, "accuracy": 0.4, "items": 9}]
+                }
+            },
             "models": {label: "said of it"}, "similarity": {}, "other_splits": [],
         },
         **changes,

@@ -176,7 +176,30 @@ def nasty_sheet() -> pl.DataFrame:
     )
     config = toy_config()
     rows = review_rows(found(raw=raw, conflicts=conflicts), decided(), config)
-    return review_sheet(rows, raw, config.text_names)
+    return review_sheet(rows, raw, raw, config.text_names)
+
+
+def test_the_sheet_shows_texts_as_they_were_cleaned_and_none_of_what_was_removed() -> None:
+    raw = frame(
+        {**RAW_ITEMS, TEXT: pl.String()},
+        {"item_id": "a", "label": "hat", TEXT: "ask ada@posta.example"},
+        {"item_id": "b", "label": "bag", TEXT: "ask bob@posta.example"},
+    )
+    cleaned = frame(
+        {"item_id": pl.String(), TEXT: pl.String()}, {"item_id": "a", TEXT: "ask <EMAIL_ADDRESS>"}
+    )
+    conflicts = frame(
+        CONFLICTS,
+        {"item_id": "b", "kept_item_id": "a", "column": "label", "value": "bag", "kept_value": "hat"},
+    )
+    config = toy_config()
+    rows = review_rows(found(raw=raw, conflicts=conflicts), decided(), config)
+    sheet = review_sheet(rows, raw, cleaned, config.text_names)
+    shown = {row["item_id"]: (row["label"], row["text"]) for row in sheet.to_dicts()}
+    shown |= {row["other_item_id"]: (row["other_label"], row["other_text"]) for row in sheet.to_dicts()}
+    assert shown["a"] == ("hat", "ask <EMAIL_ADDRESS>")
+    assert shown["b"][0] == "bag"
+    assert not shown["b"][1]
 
 
 def test_the_sheet_holds_no_formula_and_no_long_text() -> None:
