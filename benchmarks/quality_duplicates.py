@@ -22,7 +22,8 @@ import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from dataset_pipeline.adapters.images import on_white, scan_image
+from dataset_pipeline.adapters.colour import on_page
+from dataset_pipeline.adapters.images import scan_image
 from dataset_pipeline.config import CleanImages, Duplicates, ImageDuplicates, TextDuplicates
 from dataset_pipeline.stages import (
     duplicates,
@@ -187,7 +188,7 @@ class Scans:
         plain = []
         for data in files:
             with Image.open(io.BytesIO(data)) as image:
-                bits = imagehash.phash(on_white(image.convert("RGBA"))).hash
+                bits = imagehash.phash(on_page(image.convert("RGBA"))).hash
             plain.append(int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big"))
         return Scans(
             np.frombuffer(b"".join(fact["thumbnail"] for fact in facts), np.uint8).reshape(
@@ -225,7 +226,7 @@ class Collection:
         sources = []
         for row in rows[self.chosen]:
             with Image.open(io.BytesIO(data[row])) as image:
-                sources.append(on_white(image.convert("RGBA")))
+                sources.append(on_page(image.convert("RGBA")))
         for change, make in EVERY_CHANGE.items():
             self.copies[change] = Scans.of([make(source) for source in sources])
         self.views = views_of(self.originals.thumbnails)

@@ -157,16 +157,66 @@ class Labels(Settings):
     )
 
 
+ImageCheck = Literal[
+    "too_small",
+    "extreme_aspect",
+    "blank",
+    "too_dark",
+    "too_bright",
+    "blurred",
+    "low_information",
+    "odd_size",
+    "placeholder",
+    "animated",
+]
+ImageAction = Literal["drop", "report", "off"]
+
+_DROPPED_IMAGES = frozenset({"too_small", "extreme_aspect", "blank"})
+
+
 class CleanImages(Settings):
-    """Thresholds of the image checks. See docs/quality.md for how they were chosen."""
+    """Thresholds of the image checks. See docs/quality/images.md for how they were chosen."""
 
     min_side_px: int = Field(32, ge=1)
     max_aspect_ratio: float = Field(8.0, gt=1)
     min_contrast: float = Field(
         2.0, ge=0, description="standard deviation of grey values, 0-127.5; less is blank"
     )
+    min_brightest: float = Field(
+        50.0, ge=0, le=255, description="luminance that 1 % of the pixels pass; less is too dark"
+    )
+    max_darkest: float = Field(
+        235.0, ge=0, le=255, description="luminance that 1 % of the pixels stay under; more is too bright"
+    )
+    min_fine_detail: float = Field(
+        0.2, ge=0, description="energy of edges at one scale over the next coarser one; less is blurred"
+    )
+    min_entropy_bits: float = Field(
+        0.5, ge=0, le=8, description="of the grey values; less is low information"
+    )
+    max_size_factor: float = Field(
+        5.0, gt=1, description="an image so many times larger or smaller than the median one has an odd size"
+    )
+    placeholder_labels: int = Field(
+        3, ge=2, description="the same pixels under so many labels are a placeholder"
+    )
+    placeholder_texts: int = Field(
+        10, ge=2, description="the same pixels under so many different texts of one language likewise"
+    )
+    actions: dict[ImageCheck, ImageAction] = Field(
+        default_factory=dict,
+        description="check -> action; not named here: too_small, extreme_aspect and blank are dropped, the others "
+        "are reported; of an animated image that is not dropped the first frame is released",
+    )
     min_decodable_share: float = Field(0.5, ge=0, le=1, description="fewer decodable images stop the build")
     max_pixels: int = Field(100_000_000, ge=1, description="more are not decoded: a decompression bomb")
+
+    def action(self, check: str) -> ImageAction:
+        """What happens to an item whose image does not pass ``check``."""
+        for name, action in self.actions.items():
+            if name == check:
+                return action
+        return "drop" if check in _DROPPED_IMAGES else "report"
 
 
 class CleanTexts(Settings):
@@ -581,12 +631,52 @@ def _parse_model(text: str) -> dict[str, Any]:
     return {"name": text, "architecture": architecture, "pretrained": pretrained or None}
 
 
+class ReleasedImages(Settings):
+    """One resolution of the released images."""
+
+    name: Name | None = Field(
+        None, description="of the variant; absent: 'default' for the first, 'max-side-800' and the like"
+    )
+    max_side: int | None = Field(
+        None,
+        ge=16,
+        description="pixels of the longer side; larger images are scaled down, none up; absent: as it is",
+    )
+    quality: int = Field(95, ge=1, le=100, description="of JPEG files that have to be encoded again")
+
+
 class Release(Settings):
     """The released files."""
 
+    images: tuple[ReleasedImages, ...] = Field(
+        (ReleasedImages(name="default"),),
+        min_length=1,
+        description="the first is in data/, each further one in variants/<name>/ and a Hugging Face configuration",
+    )
     max_shard_mib: int = Field(256, ge=1, le=4096)
     rows_per_row_group: int = Field(100, ge=1, le=10_000)
     notebook: bool = True
+
+    @field_validator("images")
+    @classmethod
+    def _named_variants(cls, images: tuple[ReleasedImages, ...]) -> tuple[ReleasedImages, ...]:
+        """Every variant with its name; two of one name would overwrite one another."""
+        named = tuple(
+            entry
+            if entry.name is not None
+            else entry.model_copy(update={"name": _variant_name(entry, is_first=place == 0)})
+            for place, entry in enumerate(images)
+        )
+        names = [entry.name for entry in named]
+        if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+            raise ValueError(f"variants must have different names, found twice: {twice}; give them a 'name'")
+        return named
+
+
+def _variant_name(images: ReleasedImages, *, is_first: bool) -> str:
+    if is_first:
+        return "default"
+    return "full-size" if images.max_side is None else f"max-side-{images.max_side}"
 
 
 class FolderDestination(Settings):

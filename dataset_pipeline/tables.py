@@ -57,9 +57,12 @@ IMAGES: Final[Schema] = {
     "phash": pl.UInt64(),
     "dhash": pl.UInt64(),
     "brightness": pl.Float32(),
+    "darkest": pl.Float32(),
+    "brightest": pl.Float32(),
     "contrast": pl.Float32(),
     "entropy_bits": pl.Float32(),
     "sharpness": pl.Float32(),
+    "fine_detail": pl.Float32(),
     "thumbnail": pl.Binary(),
 }
 """One row per image reference: everything later stages need to know of the pixels."""
@@ -189,6 +192,13 @@ LABEL_CANDIDATES: Final[Schema] = {
 }
 """Items whose label is probably wrong, the most suspicious first."""
 
+IMAGE_WARNINGS: Final[Schema] = {
+    "item_id": pl.String(),
+    "warning": pl.String(),
+    "detail": pl.String(),
+}
+"""One row per item and image check that it does not pass and that is reported, not acted upon."""
+
 COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "item_id": "unique id of the item",
     "split": "the split that the item belongs to",
@@ -227,9 +237,13 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "phash": "64-bit DCT hash of the 8 x 8 lowest frequencies of luminance",
     "dhash": "64 signs of horizontal gradients on a 9 x 8 grid of luminance",
     "brightness": "mean luminance, 0-255",
+    "darkest": "luminance that 1 % of the pixels stay under, 0-255",
+    "brightest": "luminance that 1 % of the pixels pass, 0-255",
     "contrast": "standard deviation of luminance, 0-127.5",
     "entropy_bits": "entropy of the luminance histogram, 0-8",
     "sharpness": "variance of the Laplacian of luminance",
+    "fine_detail": "variance of the Laplacian at one scale over that at half of it; the least of three scales",
+    "warning": "what may be wrong with the item's picture, as a code of the documented list of reasons",
     "thumbnail": f"{THUMBNAIL_SIDE_PX} x {THUMBNAIL_SIDE_PX} pixels of sRGB, rows first",
     "stage": "the stage that removed the item",
     "reason": "why, as a code of the documented list",
@@ -260,11 +274,19 @@ REASONS: Final[Mapping[str, str]] = {
     "image_without_row": "an image file that no row names",
     "image_empty": "the image file has no bytes",
     "image_undecodable": "the image file is not a picture that can be decoded",
+    "image_is_text": "the image file holds HTML or other text, such as a saved error page",
     "image_truncated": "the image file ends before the picture does",
     "image_too_large": "the picture has more pixels than may be decoded",
     "image_too_small": "the picture's shorter side is under clean.images.min_side_px",
     "image_extreme_aspect": "the picture's sides differ by more than clean.images.max_aspect_ratio",
     "image_blank": "the picture's contrast is under clean.images.min_contrast",
+    "image_too_dark": "99 % of the picture's pixels are darker than clean.images.min_brightest",
+    "image_too_bright": "99 % of the picture's pixels are brighter than clean.images.max_darkest",
+    "image_blurred": "the picture lacks fine detail: less than clean.images.min_fine_detail",
+    "image_low_information": "the entropy of the picture's grey values is under clean.images.min_entropy_bits",
+    "image_odd_size": "the picture is clean.images.max_size_factor times larger or smaller than the median one",
+    "image_placeholder": "the same pixels are shown for many labels or texts, as an 'image not available' picture is",
+    "image_animated": "the picture has more than one frame; its first is released where it stays",
     "text_empty": "all texts of the row are empty after cleaning",
     "text_without_letters": "the row's texts hold digits, punctuation and signs alone (clean.texts.require_letters)",
     "text_too_short": "every text of the row is shorter than clean.texts.min_chars",

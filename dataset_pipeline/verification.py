@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
@@ -27,6 +29,7 @@ from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.release import quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key
 from dataset_pipeline.tables import (
+    IMAGE_WARNINGS,
     IMAGES,
     PAIR_KINDS,
     PAIRS,
@@ -36,6 +39,7 @@ from dataset_pipeline.tables import (
     REMOVED,
     SPLIT_ITEMS,
     STAGES,
+    THUMBNAIL_SIDE_PX,
 )
 
 CHECKS: Final[Mapping[str, str]] = {
@@ -56,7 +60,8 @@ CHECKS: Final[Mapping[str, str]] = {
     "pair_crosses_splits": "a duplicate pair is in two splits",
     "leak": "the same or nearly the same picture or text is in two splits",
     "picture": "a picture is missing, cannot be decoded, or its file name is no plain name",
-    "picture_metadata": "a picture carries EXIF, GPS or XMP data",
+    "picture_metadata": "a picture's file holds more than the picture: EXIF, GPS, XMP, comments, trailing bytes",
+    "variant": "a variant of the pictures is not described, larger than it says, or shows other pictures",
     "count": "a number in a report or a document is not what the tables give",
     "prediction": "predictions name what the test split does not have, or do not give the scores that are reported",
 }
@@ -215,6 +220,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("tables", _read_tables),
         ("admitted leaks", _read_admitted_leaks),
         ("ids and reasons", _check_ids),
+        ("image warnings", _check_warnings),
         ("splits and groups", _check_groups),
         ("shards and pictures", _check_data),
         ("reports and documents", _check_counts),
@@ -369,6 +375,32 @@ def _check_ids(state: _Release) -> None:
         state.report("reason_unknown", f"pair kinds {_some(kinds)}", "metadata/duplicate_pairs.parquet")
 
 
+def _check_warnings(state: _Release) -> None:
+    """Where pictures were checked: known warnings, of released items."""
+    path = "metadata/image_warnings.parquet"
+    items = state.table("items")
+    if path not in state.files or items is None:
+        return
+    warnings = pl.read_parquet(state.folder / path, glob=False)
+    if dict(warnings.schema) != dict(IMAGE_WARNINGS):
+        state.report("schema", f"expected the columns {', '.join(IMAGE_WARNINGS)}, as texts", path)
+        return
+    unknown = warnings.filter(~pl.col("warning").is_in(list(REASONS)).fill_null(False))["warning"].unique()
+    if len(unknown):
+        state.report("reason_unknown", f"warnings {_some(unknown)}", path)
+    lonely = warnings.join(items, on="item_id", how="anti")["item_id"].unique()
+    if len(lonely):
+        state.report("reference_unknown", f"{len(lonely)} ids: {_some(lonely)}", path)
+    report = state.json("reports/images.json") if "reports/images.json" in state.files else None
+    if report is not None:
+        counted = dict(warnings.group_by("warning").len().rows())
+        checks = report.get("checks")
+        for entry in checks if isinstance(checks, list) else []:
+            if entry["released"] != counted.get(entry["reason"], 0):
+                found = f"{entry['reason']} is {entry['released']}, the table gives {counted.get(entry['reason'], 0)}"
+                state.report("count", found, "reports/images.json")
+
+
 def _check_groups(state: _Release) -> None:
     items, pairs = state.table("items"), state.table("duplicate_pairs")
     if items is None:
@@ -435,8 +467,19 @@ def _check_data(state: _Release) -> None:
         if not shards:
             state.report("file_missing", "no shard data/<split>-NNNNN-of-NNNNN.parquet", "data")
         return
-    text_names = _text_names(items)
-    columns = list(items.columns)
+    data, scanned = _read_shards(state, shards, list(items.columns))
+    if data is None:
+        return
+    _compare_with_metadata(state, data.drop("released_sha256"), items.select(data.columns[:-1]), "shards")
+    state.facts["pictures"] = 0 if scanned is None else scanned.height
+    _check_leaks(state, data, scanned, _text_names(items))
+    _check_variants(state, items, data, scanned)
+
+
+def _read_shards(
+    state: _Release, shards: list[tuple[str, str]], columns: list[str]
+) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """(rows with ``columns`` and the checksum of their released picture, scans of the different pictures)."""
     parts: list[pl.DataFrame] = []
     scans: list[pl.DataFrame] = []
     seen: set[str] = set()
@@ -457,13 +500,7 @@ def _check_data(state: _Release) -> None:
         other = {value for part in rows for value in part["split"].unique() if value != split}
         if other:
             state.report("shards", f"holds rows of split {_some(other)}", path)
-    if not parts:
-        return
-    data = pl.concat(parts)
-    _compare_with_metadata(state, data.select(columns), items.select(columns))
-    scanned = pl.concat(scans) if scans else None
-    state.facts["pictures"] = 0 if scanned is None else scanned.height
-    _check_leaks(state, data, scanned, text_names)
+    return pl.concat(parts) if parts else None, pl.concat(scans) if scans else None
 
 
 def _text_names(items: pl.DataFrame) -> tuple[str, ...]:
@@ -471,11 +508,77 @@ def _text_names(items: pl.DataFrame) -> tuple[str, ...]:
     return tuple(name for name in items.columns if name not in {*RELEASED_ITEMS, *RELEASED_WHERE_THERE})
 
 
-def _shards(state: _Release) -> list[tuple[str, str]]:
-    """(path, split) of every shard, sorted; the numbering is checked."""
+def _check_variants(
+    state: _Release, items: pl.DataFrame, data: pl.DataFrame, scanned: pl.DataFrame | None
+) -> None:
+    """Other resolutions: the same rows, no larger than described, and the pictures of ``data``."""
+    there = {path.split("/")[1] for path in state.files if path.startswith("variants/")}
+    report = state.json("reports/images.json") if "reports/images.json" in state.files else None
+    told = report.get("variants") if report is not None else None
+    described = {
+        str(entry["folder"]).removeprefix("variants/"): entry.get("max_side_px")
+        for entry in (told if isinstance(told, list) else [])
+        if isinstance(entry, dict) and str(entry.get("folder", "")).startswith("variants/")
+    }
+    for name in sorted(there ^ described.keys()) if scanned is not None else []:
+        fault = "not described in reports/images.json" if name in there else "described, but not there"
+        state.report("variant", fault, f"variants/{name}")
+    for name in sorted(there & described.keys()):
+        folder = f"variants/{name}"
+        rows, pictures = _read_shards(state, _shards(state, folder), data.columns[:-1])
+        if rows is None or pictures is None or scanned is None:
+            state.report("variant", "holds no pictures", folder)
+            continue
+        _compare_with_metadata(state, rows.drop("released_sha256"), items.select(data.columns[:-1]), folder)
+        state.facts["pictures"] += pictures.height
+        limit = described[name]
+        if isinstance(limit, int):
+            large = pictures.filter(pl.max_horizontal("width_px", "height_px") > limit)
+            if large.height:
+                found = (
+                    f"{large.height} pictures have a side over {limit} pixels: {_some(large['image_ref'])}"
+                )
+                state.report("variant", found, folder)
+        thumbnail = [pl.col("image_ref").alias("released_sha256"), "thumbnail"]
+        both = (
+            data.select("item_id", "released_sha256")
+            .join(scanned.select(thumbnail), on="released_sha256")
+            .select("item_id", main="thumbnail")
+            .join(rows.select("item_id", "released_sha256"), on="item_id")
+            .join(pictures.select(thumbnail), on="released_sha256")
+        )
+        far = [
+            row["item_id"]
+            for part in both.iter_slices(10_000)
+            for row in part.filter(
+                pl.Series(_differences(part["main"], part["thumbnail"])) > _MAX_VARIANT_DIFFERENCE
+            ).iter_rows(named=True)
+        ]
+        if far:
+            found = f"{len(far)} items show another picture than in data/: {_some(far)}"
+            state.report("variant", found, folder)
+
+
+_MAX_VARIANT_DIFFERENCE: Final = 32.0
+"""Mean grey levels in which a quarter of a picture may differ between two resolutions of it."""
+
+
+def _differences(first: pl.Series, second: pl.Series) -> NDArray[np.float64]:
+    """Largest difference of two thumbnails' quarters (4 x 4), per row: what no change of resolution makes."""
+    side = THUMBNAIL_SIDE_PX
+    blocks = [
+        np.frombuffer(b"".join(column), np.uint8).reshape(-1, 4, side // 4, 4, side // 4, 3).mean((2, 4))
+        for column in (first, second)
+    ]
+    largest: NDArray[np.float64] = np.abs(blocks[0] - blocks[1]).max((1, 2, 3), initial=0.0)
+    return largest
+
+
+def _shards(state: _Release, folder: str = "data") -> list[tuple[str, str]]:
+    """(path, split) of every shard of a folder, sorted; the numbering is checked."""
     found: dict[str, list[tuple[int, int, str]]] = {}
-    for path in sorted(path for path in state.files if path.startswith("data/")):
-        match = re.fullmatch(r"data/([a-z0-9][a-z0-9._-]*)-(\d{5})-of-(\d{5})\.parquet", path)
+    for path in sorted(path for path in state.files if path.startswith(f"{folder}/")):
+        match = re.fullmatch(re.escape(folder) + r"/([a-z0-9][a-z0-9._-]*)-(\d{5})-of-(\d{5})\.parquet", path)
         if match is None:
             state.report("shards", "not named <split>-NNNNN-of-NNNNN.parquet", path)
         else:
@@ -542,6 +645,7 @@ def _is_plain_name(name: str | None) -> bool:
 def _scan(state: _Release, pictures: Mapping[str, bytes], path: str) -> pl.DataFrame:
     """IMAGES rows of released pictures, by the checksum of their bytes; their faults are reported."""
     from dataset_pipeline.adapters import images
+    from dataset_pipeline.adapters.released_images import metadata_in
 
     rows = [
         {**images.scan_image(data, CleanImages()), "sha256": checksum, "image_ref": checksum}
@@ -553,17 +657,18 @@ def _scan(state: _Release, pictures: Mapping[str, bytes], path: str) -> pl.DataF
     if broken.height:
         reasons = _some(broken["problem"].unique())
         state.report("picture", f"{broken.height} pictures cannot be decoded: {reasons}", path)
-    told = scanned.filter(pl.col("has_exif").fill_null(False) | pl.col("has_gps").fill_null(False))
-    if told.height:
-        state.report("picture_metadata", f"{told.height} pictures: {_some(told['image_ref'])}", path)
+    told = {checksum: found for checksum, data in pictures.items() if (found := metadata_in(data))}
+    if told:
+        kinds = _some({kind for found in told.values() for kind in found})
+        state.report("picture_metadata", f"{len(told)} pictures, such as {_some(list(told))}: {kinds}", path)
     return scanned.filter(pl.col("problem").is_null())
 
 
-def _compare_with_metadata(state: _Release, data: pl.DataFrame, items: pl.DataFrame) -> None:
+def _compare_with_metadata(state: _Release, data: pl.DataFrame, items: pl.DataFrame, where: str) -> None:
     """The same rows with the same values, in any order."""
     if data.height != items.height:
         state.report(
-            "data_metadata_differ", f"{data.height} rows in shards, {items.height} in metadata/items.parquet"
+            "data_metadata_differ", f"{data.height} rows in {where}, {items.height} in metadata/items.parquet"
         )
     left, right = data.sort("item_id"), items.sort("item_id")
     only = pl.concat([left["item_id"], right["item_id"]])

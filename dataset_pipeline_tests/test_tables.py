@@ -5,6 +5,7 @@ import pytest
 from dataset_pipeline.tables import (
     ANNOTATIONS,
     COLUMN_MEANINGS,
+    IMAGE_WARNINGS,
     IMAGES,
     LABEL_CANDIDATES,
     PAIRS,
@@ -15,7 +16,17 @@ from dataset_pipeline.tables import (
     SPLIT_ITEMS,
 )
 
-TABLES = [RAW_ITEMS, IMAGES, SPLIT_ITEMS, REMOVED, PAIRS, RELEASED_ITEMS, ANNOTATIONS, LABEL_CANDIDATES]
+TABLES = [
+    RAW_ITEMS,
+    IMAGES,
+    IMAGE_WARNINGS,
+    SPLIT_ITEMS,
+    REMOVED,
+    PAIRS,
+    RELEASED_ITEMS,
+    ANNOTATIONS,
+    LABEL_CANDIDATES,
+]
 
 
 @pytest.mark.parametrize("table", TABLES)

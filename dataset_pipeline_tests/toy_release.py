@@ -35,12 +35,18 @@ class Toy:
     pairs: pl.DataFrame = field(default_factory=lambda: empty(PAIRS))
     parts: dict[str, Any] = field(default_factory=dict)
     previous: release.Previous | None = None
+    image_warnings: pl.DataFrame | None = None
+    reports: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path, **write: Any) -> list[archive.ReleasedFile]:
         """Write the release, replacing what is in ``folder``."""
         shutil.rmtree(folder, ignore_errors=True)
         quality = release.quality_report(self.items.lazy(), self.removed.lazy(), self.pairs.lazy())
-        reports = {"quality": quality, "leakage": {"cross_split_pairs": 0, "random_split_pairs": 7}}
+        reports = {
+            "quality": quality,
+            "leakage": {"cross_split_pairs": 0, "random_split_pairs": 7},
+            **self.reports,
+        }
         parts = {
             "reports": reports,
             "documents": lambda data: release.documents(self.config, reports, data.columns, self.previous),
@@ -55,7 +61,8 @@ class Toy:
             *(
                 t.lazy()
                 for t in (self.items, self.images, self.removed, self.pairs, empty(REFERENCES), NO_DECISIONS)
-            )
+            ),
+            image_warnings=None if self.image_warnings is None else self.image_warnings.lazy(),
         )
         return archive.write_release(
             folder,
@@ -63,7 +70,7 @@ class Toy:
             tables,
             archive.ReleaseParts(**parts),
             write.get("read_image", self.pictures.__getitem__),
-            write.get("release_image", lambda data: (data, ".png")),
+            write.get("release_image", lambda data: [(data, ".png")] * len(self.config.release.images)),
         )
 
 

@@ -8,10 +8,11 @@ The same input gives the same bytes: rows are in a fixed order, writers carry no
 ``provenance.json`` (and its line in ``SHA256SUMS``) may differ between two builds.
 """
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -25,6 +26,7 @@ from dataset_pipeline.config import DatasetConfig, Release, is_inside
 from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.tables import (
     DECISIONS,
+    IMAGE_WARNINGS,
     PAIRS,
     REFERENCES,
     RELEASED_ITEMS,
@@ -49,7 +51,8 @@ _TABLE_ROW_GROUP_ROWS: Final = 50_000
 _COMPRESSION: Final = "zstd"
 
 ReadImage = Callable[[str], bytes]
-ReleaseImage = Callable[[bytes], tuple[bytes, str]]
+ReleaseImage = Callable[[bytes], Sequence[tuple[bytes, str]]]
+"""Source bytes -> (bytes, extension) for every variant of the config, in order."""
 Progress = Callable[[int, int], None]
 
 
@@ -67,6 +70,8 @@ class ReleaseTables:
     """REFERENCES."""
     decisions: pl.LazyFrame
     """DECISIONS and state."""
+    image_warnings: pl.LazyFrame | None = None
+    """IMAGE_WARNINGS of cleaned items; None: pictures were not checked."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +134,9 @@ def write_release(
     """Write a whole release into ``folder``, which is empty or absent; gives its files, sorted by path.
 
     ``read_image`` gives a picture's source bytes by IMAGES.location; ``release_image`` turns them
-    into released bytes and an extension such as ``.jpg``. Raises ``OutsideWorldError`` for a full
-    disk, a missing permission, and a picture that is not what it was when it was scanned.
+    into released bytes and an extension such as ``.jpg``, once for every variant. Raises
+    ``OutsideWorldError`` for a full disk, a missing permission, and a picture that is not what it was
+    when it was scanned.
     """
     with explained_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -266,37 +272,62 @@ def write_data(
     release_image: ReleaseImage,
     progress: Progress | None = None,
 ) -> DataFiles:
-    """Write ``data/<split>-NNNNN-of-NNNNN.parquet`` for every split of the config that has rows.
+    """Write ``<split>-NNNNN-of-NNNNN.parquet`` for every split of the config that has rows.
 
+    The first variant of the pictures is written to ``data/``, each other one to its :func:`variant_folder`.
     Rows are ordered by a hash of their leak group, then by picture and id: a random-looking order
     that keeps the rows of one picture side by side. At most one row group of pictures is in memory.
     """
     rows = _rows(config, tables)
     has_images = rows["image_sha256"].is_not_null().any()
     schema = _schema(config, has_images)
-    pictures = _Pictures(read_image, release_image)
+    pictures = _Pictures(read_image, release_image, len(config.release.images) if has_images else 1)
     shards: dict[str, tuple[str, ...]] = {}
     counts: dict[str, int] = {}
     done = 0
-    (folder / "data").mkdir()
+    folders = variant_folders(config) if has_images else ["data"]
+    for name in folders:
+        (folder / name).mkdir(parents=True)
     for split in config.split.ratios:
         part = rows.filter(pl.col("split") == split)
         if part.is_empty():
             continue
         is_shared = has_images and part.height >= _SHARED_ENOUGH * part["image_sha256"].n_unique()
-        writer = _ShardWriter(folder / "data", split, schema, config.release, is_shared)
-        with writer:
-            for group in _row_groups(part, schema, pictures, config.release.rows_per_row_group):
-                writer.write(group)
-                done += group.num_rows
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(_ShardWriter(folder / name, split, schema, config.release, is_shared))
+                for name in folders
+            ]
+            for tables_of_group in _row_groups(part, schema, pictures, config.release.rows_per_row_group):
+                for writer, group in zip(writers, tables_of_group, strict=True):
+                    writer.write(group)
+                done += tables_of_group[0].num_rows
                 if progress is not None:
                     progress(done, rows.height)
-        shards[split] = tuple(f"data/{name}" for name in writer.names)
+        shards[split] = tuple(f"data/{name}" for name in writers[0].names)
         counts[split] = part.height
     if unknown := sorted(set(rows["split"].unique().to_list()) - set(config.split.ratios)):
         raise ValueError(f"items carry splits that split.ratios does not name: {unknown}")
     columns = {name: "image" if name == "image" else str(schema.field(name).type) for name in schema.names}
     return DataFiles(columns, shards, counts)
+
+
+def variant_folders(config: DatasetConfig) -> list[str]:
+    """Folder of every variant of the pictures, in order: data/, then variants/<name>/."""
+    return ["data", *(f"variants/{variant.name}" for variant in config.release.images[1:])]
+
+
+def described_variants(config: DatasetConfig) -> list[dict[str, Any]]:
+    """Name, folder, largest side and JPEG quality of every variant, for reports/images.json."""
+    return [
+        {
+            "name": variant.name,
+            "folder": folder,
+            "max_side_px": variant.max_side,
+            "jpeg_quality": variant.quality,
+        }
+        for variant, folder in zip(config.release.images, variant_folders(config), strict=True)
+    ]
 
 
 def _rows(config: DatasetConfig, tables: ReleaseTables) -> pl.DataFrame:
@@ -349,15 +380,16 @@ def _schema(config: DatasetConfig, has_images: bool) -> pa.Schema:
 class _Pictures:
     """Released pictures by content; the last one is kept, because rows of one picture are adjacent."""
 
-    def __init__(self, read_image: ReadImage, release_image: ReleaseImage) -> None:
+    def __init__(self, read_image: ReadImage, release_image: ReleaseImage, variants: int) -> None:
         self._read = read_image
         self._release = release_image
-        self._last: tuple[str, dict[str, Any]] | None = None
+        self.variants = variants
+        self._last: tuple[str, list[dict[str, Any] | None]] | None = None
 
-    def get(self, sha256: str | None, location: str | None, item_id: str) -> dict[str, Any] | None:
-        """The ``image`` cell of a row: bytes and a file name that is its checksum and extension."""
+    def get(self, sha256: str | None, location: str | None, item_id: str) -> list[dict[str, Any] | None]:
+        """The ``image`` cell of a row in every variant: bytes and a file name, its checksum and extension."""
         if sha256 is None:
-            return None
+            return [None] * self.variants
         if self._last is not None and self._last[0] == sha256:
             return self._last[1]
         if location is None:
@@ -370,35 +402,47 @@ class _Pictures:
                 f"{location}: the picture of item {item_id!r} is not the one that was scanned", hint=_AGAIN
             )
         try:
-            released, extension = self._release(data)
+            released = self._release(data)
         except ValueError as error:
             raise OutsideWorldError(
                 f"{location}: the picture of item {item_id!r} cannot be written ({error})", hint=_AGAIN
             ) from error
-        cell = {"bytes": released, "path": f"{sha256}{file_name('x' + extension)[1:]}"}
-        self._last = (sha256, cell)
-        return cell
+        assert len(released) == self.variants, "one picture a variant"
+        cells: list[dict[str, Any] | None] = [
+            {"bytes": content, "path": f"{sha256}{file_name('x' + extension)[1:]}"}
+            for content, extension in released
+        ]
+        self._last = (sha256, cells)
+        return cells
 
 
 _AGAIN: Final = "The source changed during the build: run it again"
 
 
-def _row_groups(rows: pl.DataFrame, schema: pa.Schema, pictures: _Pictures, size: int) -> Iterator[pa.Table]:
-    """Arrow tables of at most ``size`` rows and about ``_ROW_GROUP_BYTES`` of pictures."""
+def _row_groups(
+    rows: pl.DataFrame, schema: pa.Schema, pictures: _Pictures, size: int
+) -> Iterator[list[pa.Table]]:
+    """Arrow tables, one a variant, of at most ``size`` rows and about ``_ROW_GROUP_BYTES`` of pictures."""
     for batch in rows.iter_slices(size):
-        cells: list[dict[str, Any] | None] = []
+        cells: list[list[dict[str, Any] | None]] = []
         start, weight = 0, 0
+
+        def tables(part: pl.DataFrame, cells: list[list[dict[str, Any] | None]]) -> list[pa.Table]:
+            return [
+                _table(part, [row[variant] for row in cells], schema) for variant in range(pictures.variants)
+            ]
+
         for position, (sha256, location, item_id) in enumerate(
             batch.select("image_sha256", "location", "item_id").iter_rows()
         ):
-            cell = pictures.get(sha256, location, item_id)
-            cost = len(cell["bytes"]) if cell else 0
+            row = pictures.get(sha256, location, item_id)
+            cost = sum(len(cell["bytes"]) for cell in row if cell)
             if cells and weight + cost > _ROW_GROUP_BYTES:
-                yield _table(batch.slice(start, position - start), cells, schema)
+                yield tables(batch.slice(start, position - start), cells)
                 start, weight, cells = position, 0, []
-            cells.append(cell)
+            cells.append(row)
             weight += cost
-        yield _table(batch.slice(start), cells, schema)
+        yield tables(batch.slice(start), cells)
 
 
 def _table(rows: pl.DataFrame, cells: list[dict[str, Any] | None], schema: pa.Schema) -> pa.Table:
@@ -506,6 +550,13 @@ def _write_metadata(folder: Path, config: DatasetConfig, tables: ReleaseTables) 
         metadata / "duplicate_pairs.parquet",
         tables.pairs.select(list(PAIRS)).sort("item_id", "other_item_id", "kind", "score"),
     )
+    if tables.image_warnings is not None:
+        released = tables.items.select("item_id")
+        warnings = tables.image_warnings.join(released, on="item_id", how="semi")
+        _write_table(
+            metadata / "image_warnings.parquet",
+            warnings.select(list(IMAGE_WARNINGS)).sort("item_id", "warning"),
+        )
 
 
 def _write_table(path: Path, frame: pl.LazyFrame) -> None:

@@ -26,7 +26,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dataset_pipeline.adapters.images import on_white, to_8_bit
+from dataset_pipeline.adapters.colour import colour_space, on_page, to_srgb
+from dataset_pipeline.adapters.images import orientation_of, upright
 from dataset_pipeline.adapters.sources import read_images
 from dataset_pipeline.adapters.store import file_sha256, write_atomically
 from dataset_pipeline.config import ClipModel, TrainClip
@@ -145,11 +146,11 @@ def embed_text_rows(batch: pl.DataFrame, encoder: Callable[[], Encoder]) -> pl.D
 
 def open_rgb(data: bytes) -> Any:
     """A PIL picture, upright, RGB, on white where it is transparent."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
-        upright = to_8_bit(ImageOps.exif_transpose(image))
-        return on_white(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+        space, orientation = colour_space(image), orientation_of(image)
+        return on_page(upright(to_srgb(image, space), orientation))
 
 
 # -- loading -------------------------------------------------------------------------------

@@ -1,36 +1,53 @@
-"""Decodes pictures: one decode gives every later stage what it needs; and makes them releasable.
+"""Decodes pictures: one decode gives every later stage what it needs.
 
-Belongs here: bytes to facts, bytes to bytes. Does not belong here: judging a picture
-(``stages/clean.py``) and comparing two (``stages/duplicates.py``).
+Belongs here: bytes to facts. Does not belong here: colours (``colour.py``), bytes to bytes
+(``released_images.py``), judging a picture (``stages/image_checks.py``) and comparing two
+(``stages/duplicates.py``).
 
 A JPEG larger than twice ``SCAN_SIDE_PX`` is decoded at 1/2, 1/4 or 1/8 of its size (scaled inverse
 DCT), which costs a fraction and still reads every byte, so truncation is found. Its
 ``pixel_hash`` then covers that scaled picture and the full size: pictures whose files differ only
 in metadata match, and pictures that differ only in detail finer than the scale would match too.
+libjpeg-turbo decodes what it has nothing to complain of; everything else goes to Pillow, which
+forgives more and says what is wrong.
 """
 
 import hashlib
 import io
+import itertools
 import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
+import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from dataset_pipeline.adapters.colour import Space, colour_space, in_mode, on_page, to_srgb
 from dataset_pipeline.adapters.sources import read_image_bytes
 from dataset_pipeline.config import CleanImages
 from dataset_pipeline.tables import IMAGES, THUMBNAIL_SIDE_PX
 
-SCAN_SIDE_PX = 256
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+SCAN_SIDE_PX = 128
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION, _GPS = 0x0112, 0x8825
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the picture upright."""
 _TRANSPOSED = {5, 6, 7, 8}
+_MIN_SIGNAL = 0.05
+"""Variance of a Laplacian, in squared grey levels: less is rounding, and no ratio is made of it."""
 
 Image.MAX_IMAGE_PIXELS = None  # the limit is clean.images.max_pixels, checked before decoding
 
@@ -68,41 +85,56 @@ def scan_image(data: bytes, settings: CleanImages) -> dict[str, Any]:
     if not data:
         return {"problem": "image_empty", "problem_detail": "0 bytes"}
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is not the picture
             # Before anything else: to look for EXIF data, Pillow decodes a whole PNG.
             if image.width * image.height > settings.max_pixels:
                 detail = f"{image.width} x {image.height} pixels, at most {settings.max_pixels:,} are decoded"
                 return {"problem": "image_too_large", "problem_detail": detail}
-            size = image.size
-            if image.format in {"JPEG", "MPO"}:
-                image.draft(None, (SCAN_SIDE_PX, SCAN_SIDE_PX))
-            facts = _header_facts(image, size)
-            image.load()
+            facts = _header_facts(image)
+            space = colour_space(image)
+            picture = _decoded(data, image)
             if image.format == "PNG" and (damaged := _damaged_png_chunk(data)):
                 # Pillow decodes it all the same, to pixels that nobody drew.
                 return {
                     "problem": "image_undecodable",
                     "problem_detail": f"checksum of chunk {damaged} is wrong",
                 }
-            return {**facts, **_pixel_facts(image, facts)}
+            return {**facts, **_pixel_facts(picture, space, facts)}
     except UnidentifiedImageError:
-        return {
-            "problem": "image_undecodable",
-            "problem_detail": f"not a picture: starts with {data[:8].hex(' ')}",
-        }
+        return _no_picture(data)
     except Exception as error:  # decoders raise anything on hostile bytes, and one file must not stop a build
         is_cut = "truncated" in str(error).lower() or isinstance(error, (EOFError, IndexError))
         reason = "image_truncated" if is_cut else "image_undecodable"
         return {"problem": reason, "problem_detail": f"{type(error).__name__}: {error}"[:200]}
 
 
-def _header_facts(image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
-    """Facts that need no pixels; ``size`` is the one before any scaled decoding."""
+def _no_picture(data: bytes) -> dict[str, Any]:
+    """The problem of bytes that no decoder knows; an error page saved as a picture is told apart."""
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if b"<svg" in start:
+        return {"problem": "image_undecodable", "problem_detail": "an SVG drawing: render it to pixels first"}
+    for kind, marks in _TEXTS.items():
+        if start.startswith(marks):
+            return {"problem": "image_is_text", "problem_detail": f"starts like {kind}"}
+    return {
+        "problem": "image_undecodable",
+        "problem_detail": f"not a picture: starts with {data[:8].hex(' ')}",
+    }
+
+
+_TEXTS = {
+    "HTML": (b"<!doctype html", b"<html", b"<head", b"<body", b"<!--"),
+    "XML": (b"<?xml", b"<error"),
+    "JSON": (b'{"', b"{\n", b"{\r", b"{ ", b'[{"'),
+}
+
+
+def _header_facts(image: Image.Image) -> dict[str, Any]:
+    """Facts that need no pixels."""
     exif = image.getexif()
-    orientation = exif.get(_ORIENTATION, 1)
-    orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    width, height = size
+    orientation = orientation_of(image)
+    width, height = image.size
     if orientation in _TRANSPOSED:
         width, height = height, width
     return {
@@ -118,35 +150,115 @@ def _header_facts(image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _pixel_facts(image: Image.Image, facts: dict[str, Any]) -> dict[str, Any]:
-    import imagehash
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation (1-8) that is still to be applied to an opened picture; Pillow itself turns a TIFF."""
+    orientation = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in _TURNS else 1
 
-    upright = image if facts["exif_orientation"] == 1 else ImageOps.exif_transpose(image)
-    rgba = _in_mode(to_8_bit(upright), "RGBA" if facts["has_alpha"] else "RGB")
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture as its EXIF orientation says that it is to be shown."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+# -- decoding ------------------------------------------------------------------------------
+
+
+def _decoded(data: bytes, image: Image.Image, side_px: int = SCAN_SIDE_PX) -> Image.Image:
+    """The pixels of an opened picture, a large JPEG scaled down to a shorter side of ``side_px`` or more."""
+    if image.format not in {"JPEG", "MPO"}:
+        image.load()
+        return image
+    scale = 1
+    while scale < 8 and min(image.size) >= 2 * scale * side_px:
+        scale *= 2
+    width, height = (math.ceil(side / scale) for side in image.size)
+    if image.mode in {"L", "RGB"}:
+        try:
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, strict=True)
+        except ValueError:
+            pass  # Pillow judges: it reads on where no harm is done, and names the fault where there is one
+        else:
+            size = (pixels.shape[1], pixels.shape[0])
+            return Image.frombuffer("RGB", size, pixels, "raw", "RGB", 0, 1)
+    image.draft(None, (width, height))
+    image.load()
+    return image
+
+
+# -- what the pixels tell ------------------------------------------------------------------
+
+
+def _pixel_facts(picture: Image.Image, space: Space, facts: dict[str, Any]) -> dict[str, Any]:
+    shown = upright(to_srgb(picture, space), facts["exif_orientation"])
+    rgba = in_mode(shown, "RGBA" if shown.mode in {"LA", "RGBA"} else "RGB")
     size = struct.pack("<II", facts["width_px"], facts["height_px"])
-    pixel_hash = hashlib.sha256(size + rgba.mode.encode() + rgba.tobytes()).hexdigest()
-    rgb = on_white(rgba)
+    pixel_hash = hashlib.sha256(size + rgba.mode.encode())
+    pixel_hash.update(rgba.tobytes())
+    rgb = on_page(rgba)
     grey = rgb.convert("L")
-    histogram = np.asarray(grey.histogram(), dtype=np.float64)
-    share = histogram / histogram.sum()
-    levels = np.arange(256)
-    brightness = float(share @ levels)
-    present = share[share > 0]
-    # Whole-number reduction first: the hashes and the thumbnail need no more, and cost a tenth.
-    factor = max(1, min(rgb.size) // (4 * THUMBNAIL_SIDE_PX))
-    small = grey.reduce(factor)
-    # A box filter takes whole pixels only, so that of a small picture's copies in other sizes none looks like it.
-    thumbnail = rgb.reduce(factor).resize((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.LANCZOS)
+    side = min(rgb.size)
+    alike = grey.reduce(side // SCAN_SIDE_PX) if side >= 2 * SCAN_SIDE_PX else grey
+    # Whole-number reduction first: the hashes and the thumbnail need no more, and cost a tenth. A box filter takes
+    # whole pixels only, so that of a small picture's copies in other sizes none looks like it.
+    factor = side // (2 * THUMBNAIL_SIDE_PX)
+    small, small_grey = (rgb.reduce(factor), grey.reduce(factor)) if factor > 1 else (rgb, grey)
+    thumbnail = small.resize((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.LANCZOS)
+    sharpness, fine_detail = _sharpness(alike)
+    tones = _tones(grey)
+    if rgba.mode == "RGBA" and tones["contrast"] < _FAINT:
+        # A white drawing on nothing is not blank: it is meant for another page.
+        tones["contrast"] = max(tones["contrast"], _tones(on_page(rgba, "black").convert("L"))["contrast"])
     return {
-        "pixel_hash": pixel_hash,
-        "phash": _bits(imagehash.phash(small).hash),
-        "dhash": _bits(imagehash.dhash(small).hash),
-        "brightness": brightness,
-        "contrast": math.sqrt(max(0.0, float(share @ (levels - brightness) ** 2))),
-        "entropy_bits": float(-(present @ np.log2(present))) + 0.0,
-        "sharpness": _sharpness(np.asarray(small, dtype=np.float32)),
+        "pixel_hash": pixel_hash.hexdigest(),
+        "phash": _phash(small_grey),
+        "dhash": _dhash(small_grey),
+        **tones,
+        "sharpness": sharpness,
+        "fine_detail": fine_detail,
         "thumbnail": thumbnail.tobytes(),
     }
+
+
+_FAINT = 16.0
+_LEVELS = np.arange(256)
+
+
+def _tones(grey: Image.Image) -> dict[str, float]:
+    """Statistics of the luminance histogram."""
+    share = np.asarray(grey.histogram(), dtype=np.float64)
+    share /= share.sum()
+    brightness = float(share @ _LEVELS)
+    cumulated = share.cumsum()
+    present = share[share > 0]
+    return {
+        "brightness": brightness,
+        "darkest": float(np.searchsorted(cumulated, 0.01)),
+        "brightest": float(np.searchsorted(cumulated, min(0.99, cumulated[-1]))),
+        "contrast": math.sqrt(max(0.0, float(share @ (_LEVELS - brightness) ** 2))),
+        "entropy_bits": float(-(present @ np.log2(present))) + 0.0,
+    }
+
+
+_HASH_SIDE, _HASH_PIXELS = 8, 32
+_COSINES = 2 * np.cos(
+    np.pi * np.outer(np.arange(_HASH_SIDE), 2 * np.arange(_HASH_PIXELS) + 1) / (2 * _HASH_PIXELS)
+)
+"""The 8 lowest rows of the DCT-II of 32 values."""
+
+
+def _phash(grey: Image.Image) -> int:
+    """pHash as imagehash computes it: signs of the 8 x 8 lowest frequencies about their median."""
+    pixels = np.asarray(grey.resize((_HASH_PIXELS, _HASH_PIXELS), Image.Resampling.LANCZOS), dtype=np.float64)
+    # Rounded, so that on a flat picture no bit hangs on how a machine adds up.
+    low = np.round(_COSINES @ pixels @ _COSINES.T, 6)
+    return _bits(low > np.median(low))
+
+
+def _dhash(grey: Image.Image) -> int:
+    """dHash as imagehash computes it: signs of horizontal gradients."""
+    pixels = np.asarray(grey.resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.LANCZOS))
+    return _bits(pixels[:, 1:] > pixels[:, :-1])
 
 
 def _bits(bits: NDArray[np.bool_]) -> int:
@@ -154,135 +266,47 @@ def _bits(bits: NDArray[np.bool_]) -> int:
     return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
 
 
-def _sharpness(grey: NDArray[np.float32]) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al., 2000), in squared grey levels.
+def _sharpness(grey: Image.Image) -> tuple[float, float | None]:
+    """(sharpness, fine detail) of a picture reduced to a like size, so that they compare between resolutions.
 
-    Measured on pictures reduced to a like size, so that it compares between resolutions.
+    Sharpness is the variance of the Laplacian (Pech-Pacheco et al., 2000), in squared grey levels; it grows with
+    contrast and with how much there is to see. Fine detail is its ratio to the variance at half the scale,
+    the least over three octaves: the spectrum of pictures is alike at all scales (Field, 1987), so that the ratio
+    is near 1 whatever a picture shows, and small where a blur has taken the detail of some scale away. Coarser
+    octaves find a blur under the noise of a sensor or an encoder. None: nothing to measure.
     """
-    if min(grey.shape) < 3:
+    variances = [_laplacian_variance(grey)]
+    while len(variances) < _OCTAVES and min(grey.size) >= 6:
+        grey = grey.reduce(2)
+        variances.append(_laplacian_variance(grey))
+    ratios = [fine / coarse for fine, coarse in itertools.pairwise(variances) if coarse > _MIN_SIGNAL]
+    return variances[0], min(ratios) if ratios else None
+
+
+_OCTAVES = 4
+
+
+def _laplacian_variance(grey: Image.Image) -> float:
+    """Variance of the Laplacian, of every second row where there are many."""
+    if min(grey.size) < 3:
         return 0.0
-    centre = grey[1:-1, 1:-1]
-    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * centre
-    return float(laplacian.var())
+    levels = np.asarray(grey, dtype=np.int16)
+    step = 2 if grey.height >= SCAN_SIDE_PX else 1
+    inner, above, below = levels[1:-1:step], levels[:-2:step], levels[2::step]
+    laplacian = (inner[:, 1:-1] << 2) - above[:, 1:-1]
+    laplacian -= below[:, 1:-1]
+    laplacian -= inner[:, :-2]
+    laplacian -= inner[:, 2:]
+    values = laplacian.astype(np.int32)
+    # Whole numbers: no sum hangs on how a machine adds up.
+    total, squares = int(values.sum(dtype=np.int64)), int(np.square(values, out=values).sum(dtype=np.int64))
+    return squares / values.size - (total / values.size) ** 2
 
 
-def to_8_bit(image: Image.Image) -> Image.Image:
-    """Pictures with 16 or 32 bits a channel, scaled to 8; others as they are."""
-    if image.mode not in {"I", "F"} and not image.mode.startswith("I;"):
-        return image
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    top = 255.0 if values.max(initial=0) <= 255 else max(65535.0, float(values.max()))
-    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).astype(np.uint8))
+# -- chunks of a PNG -----------------------------------------------------------------------
 
-
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """The picture in that mode, without the copy that a conversion to its own mode would make."""
-    return image if image.mode == mode else image.convert(mode)
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """An RGB picture; what is transparent shows white, as on a page."""
-    if image.mode != "RGBA":
-        return _in_mode(image, "RGB")
-    page = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(page, image).convert("RGB")
-
-
-# -- release -------------------------------------------------------------------------------
-
-
-def release_image(data: bytes) -> tuple[bytes, str]:
-    """The bytes that are released, and their file extension.
-
-    No metadata survives: no EXIF, GPS, XMP, comment or embedded thumbnail. A JPEG or PNG that
-    needs no rotation and no colour conversion keeps its pixels exactly (its segments are copied);
-    anything else is oriented, converted to sRGB and encoded again, JPEG as JPEG (quality 95),
-    the rest as PNG of its first frame. Equal input gives equal output. Raises ``OSError`` or
-    ``ValueError`` for what is no picture; callers pass pictures that have been scanned.
-    """
-    with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        warnings.simplefilter("ignore")
-        is_upright = image.getexif().get(_ORIENTATION, 1) in {0, 1}
-        is_srgb = "icc_profile" not in image.info and image.mode not in {"CMYK", "YCbCr", "LAB"}
-        frames = int(getattr(image, "n_frames", 1))
-        if is_upright and is_srgb and frames == 1 and image.format == "JPEG":
-            return b"".join(_jpeg_without_metadata(data)), ".jpg"
-        if is_upright and is_srgb and frames == 1 and image.format == "PNG":
-            return b"".join(_png_without_metadata(data)), ".png"
-        upright = _to_srgb(ImageOps.exif_transpose(to_8_bit(image)))
-        stream = io.BytesIO()
-        if image.format in {"JPEG", "MPO"}:
-            upright.convert("L" if upright.mode == "L" else "RGB").save(
-                stream, "JPEG", quality=95, subsampling=0
-            )
-            return stream.getvalue(), ".jpg"
-        plain = upright if upright.mode in {"1", "L", "LA", "RGB", "RGBA"} else upright.convert("RGBA")
-        plain.info.clear()
-        plain.save(stream, "PNG")
-        return stream.getvalue(), ".png"
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """The picture in sRGB, by its ICC profile where that can be read."""
-    profile = image.info.get("icc_profile")
-    if image.mode == "P":
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if profile and image.mode in {"RGB", "RGBA", "L", "CMYK"}:
-        target = image.mode if image.mode in {"RGBA", "L"} else "RGB"
-        try:
-            if target == "RGBA":  # colour management knows no alpha: it is put aside and back
-                alpha = image.getchannel("A")
-                converted = _convert(image.convert("RGB"), profile, "RGB")
-                converted.putalpha(alpha)
-                return converted
-            return _convert(image, profile, target) if target == "RGB" else image
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile: show the numbers as they are, as browsers do
-    return image.convert("RGB") if image.mode in {"CMYK", "YCbCr", "LAB", "HSV"} else image
-
-
-def _convert(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
-    converted = ImageCms.profileToProfile(
-        image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode=mode
-    )
-    if converted is None:
-        raise OSError("no conversion")
-    return converted
-
-
-def _jpeg_without_metadata(data: bytes) -> Iterator[bytes]:
-    """Segments of a JPEG (ITU T.81, annex B) less application data and comments.
-
-    APP0 (JFIF) and APP14 (Adobe, which says how colours are coded) are needed to decode.
-    """
-    yield data[:2]
-    place = 2
-    while place + 4 <= len(data):
-        if data[place] != 0xFF:
-            raise ValueError(f"not a JPEG segment at byte {place}")
-        marker = data[place + 1]
-        if marker == 0xFF:  # fill byte
-            place += 1
-            continue
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
-        end = place + 2 + length
-        if marker == 0xDA:  # start of scan: entropy-coded data up to the end-of-image marker
-            stop = data.rfind(b"\xff\xd9")
-            yield data[place : stop + 2] if stop > place else data[place:]
-            return
-        is_metadata = (0xE1 <= marker <= 0xEF and marker != 0xEE) or marker == 0xFE
-        if marker == 0xE0 and data[place + 4 : place + 9] == b"JFIF\0":
-            yield _jfif_without_thumbnail(data[place:end])
-        elif not is_metadata and marker != 0xE0:
-            yield data[place:end]
-        place = end
-
-
-def _jfif_without_thumbnail(segment: bytes) -> bytes:
-    return b"\xff\xe0\x00\x10" + segment[4:16] + b"\0\0" if len(segment) >= 18 else segment
-
-
-_PNG_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD"}
+PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
+"""Chunks that the pixels are made of."""
 
 
 def _damaged_png_chunk(data: bytes) -> str | None:
@@ -291,7 +315,7 @@ def _damaged_png_chunk(data: bytes) -> str | None:
     while place + 12 <= len(data):
         length = int.from_bytes(data[place : place + 4], "big")
         kind, end = data[place + 4 : place + 8], place + 8 + length
-        if kind in _PNG_CHUNKS and zlib.crc32(data[place + 4 : end]) != int.from_bytes(
+        if kind in PNG_CHUNKS and zlib.crc32(data[place + 4 : end]) != int.from_bytes(
             data[end : end + 4], "big"
         ):
             return kind.decode("ascii")
@@ -299,17 +323,3 @@ def _damaged_png_chunk(data: bytes) -> str | None:
             break
         place = end + 4
     return None
-
-
-def _png_without_metadata(data: bytes) -> Iterator[bytes]:
-    """Chunks of a PNG (W3C PNG, third edition) that the picture is made of."""
-    yield data[:8]
-    place = 8
-    while place + 12 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        kind, body = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        if kind in _PNG_CHUNKS:
-            yield data[place : place + 8] + body + zlib.crc32(kind + body).to_bytes(4, "big")
-        place += 12 + length
-        if kind == b"IEND":
-            return

@@ -20,6 +20,7 @@ from dataset_pipeline import __version__
 from dataset_pipeline.adapters import (
     archive,
     clip,
+    colour,
     identifiers,
     images,
     language,
@@ -31,6 +32,7 @@ from dataset_pipeline.adapters import (
     phones,
     pii_files,
     presidio,
+    released_images,
     sources,
 )
 from dataset_pipeline.adapters.cache import code_version, settings_version
@@ -56,6 +58,7 @@ from dataset_pipeline.stages import (
     figures,
     folds,
     former_splits,
+    image_checks,
     labels,
     leak_groups,
     leak_search,
@@ -127,7 +130,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 (),
                 build_raw_images,
                 checks.raw_images(dataset.config),
-                modules=(images, sources),
+                modules=(images, colour, sources),
                 settings=("sources", "clean"),
                 main_table="images",
             ),
@@ -139,7 +142,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("raw_texts", "raw_images"),
                 build_cleaned_items,
                 checks.cleaned_items(dataset.config),
-                modules=(clean, licences, takedowns, decisions, *_TEXT_MODULES),
+                modules=(clean, image_checks, licences, takedowns, decisions, *_TEXT_MODULES),
                 settings=("sources", "licence", "licences", "labels", "clean", "pii"),
                 reads_besides=lists_of_items,
                 main_table="items",
@@ -269,6 +272,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     croissant,
                     diff,
                     archive,
+                    released_images,
                     report,
                     result_tables,
                     comparison,
@@ -414,7 +418,8 @@ def build_raw_images(work: Work) -> None:
     located = listed.lazy().join(hashed, on=["location", "size_bytes", "mtime_ns"], how="left").collect()
     scanned = work.cache.results(
         "image_scan",
-        settings_version(code_version(images), settings.model_dump()),
+        # Thresholds judge what was measured: only what is measured depends on the scan.
+        settings_version(code_version(images, colour), settings.max_pixels),
         # Each distinct content is decoded once, wherever and however often it lies.
         located.lazy()
         .drop_nulls("sha256")
@@ -467,6 +472,9 @@ def build_cleaned_items(work: Work) -> None:
     work.writer.table("to_review", cleaned.to_review)
     work.writer.table("references", cleaned.references)
     work.writer.table("taken_down", cleaned.taken_down)
+    work.writer.table("image_warnings", cleaned.image_warnings)
+    work.writer.table("image_checks", cleaned.image_checks)
+    work.writer.table("kept_by_decision", cleaned.kept_by_decision)
     work.writer.json("pii", pii.pii_report(cleaned.findings, cleaned.items, config))
 
 
@@ -911,6 +919,16 @@ def build_published_archive(work: Work) -> None:
         path.stem: pl.read_parquet(path)
         for path in sorted((work.inputs["clip_baselines"].folder / "predictions").glob("*.parquet"))
     }
+    image_warnings = work.inputs["cleaned_items"].table("image_warnings")
+    reports["images"] = {
+        **image_checks.image_report(
+            work.inputs["cleaned_items"].table("image_checks").collect(),
+            image_warnings,
+            items,
+            config.clean.images,
+        ),
+        "variants": archive.described_variants(config),
+    }
     reports["quality"] = release.quality_report(items, removed, pairs, work.verdicts)
     known = comparison.with_rows(
         sources.read_comparison(config.comparison, work.dataset.base), str(config.comparison)
@@ -926,8 +944,8 @@ def build_published_archive(work: Work) -> None:
     pictures = report.report_pictures(
         items, removed, raw_items, work.inputs["raw_images"].table("images"), pairs,
         work.inputs["train_test_split"].table("nearest_pairs"),
-        work.inputs["train_test_split"].table("crossing_pairs"), config.statistics.example_images, config.seed,
-        reports["labels"]["errors"]["examples"],
+        work.inputs["train_test_split"].table("crossing_pairs"), image_warnings,
+        config.statistics.example_images, config.seed, reports["labels"]["errors"]["examples"],
     )  # fmt: skip
     sheets = report.class_sheets(
         items,
@@ -952,6 +970,7 @@ def build_published_archive(work: Work) -> None:
             pairs,
             work.inputs["cleaned_items"].table("references"),
             work.inputs["deduplicated_items"].table("decisions"),
+            image_warnings,
         ),
         archive.ReleaseParts(
             reports=reports,
@@ -973,7 +992,7 @@ def build_published_archive(work: Work) -> None:
             else None,
         ),
         sources.read_image_bytes,
-        images.release_image,
+        functools.partial(released_images.release_images, variants=config.release.images),
         work.progress("items written"),
     )
     work.writer.facts["splits"] = reports["statistics"]["counts"]["splits"]

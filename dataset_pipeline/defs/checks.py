@@ -20,6 +20,8 @@ from dataset_pipeline.stages.gates import Outcome
 
 Gates = tuple[Gate, ...]
 
+_MANY_WARNINGS = 0.2
+
 
 def raw_texts(config: DatasetConfig) -> Gates:
     """Gates of ``raw_texts``."""
@@ -58,6 +60,30 @@ def cleaned_items(config: DatasetConfig) -> Gates:
             "critical",
             lambda audit: gates.licence_present(audit.snapshot.table("items")),
             "Set the source's licence, or fill the column that columns.licence names.",
+        ),
+        Gate(
+            "images_pass_checks",
+            "No item that stays has an image that is unreadable, or that a check drops and no person keeps.",
+            "critical",
+            lambda audit: gates.images_pass_checks(
+                audit.snapshot.table("items"),
+                audit.inputs["raw_images"].table("images"),
+                config.clean.images,
+                audit.snapshot.table("kept_by_decision"),
+            ),
+            "This points to a fault of the pipeline: please report it.",
+        ),
+        Gate(
+            "image_warnings_few",
+            f"No image check reports more than {_MANY_WARNINGS:.0%} of the items.",
+            "warning",
+            lambda audit: gates.image_warnings_few(
+                audit.snapshot.table("image_checks").collect(),
+                int(audit.snapshot.table("items").select(pl.len()).collect().item()),
+                _MANY_WARNINGS,
+            ),
+            "Look at some of them in the report; where they are good images, change the check's threshold in "
+            "clean.images, or switch it off in clean.images.actions.",
         ),
         *suite_gates("cleaned_items", config),
     )

@@ -1,7 +1,7 @@
 """Which raw items stay: labels, pictures, texts and personal data against the rules of the config.
 
 Belongs here: one verdict per raw item and its reason. Does not belong here: what is wrong with a
-picture (``adapters/images.py`` measures it) or a text (``texts.py`` cleans it).
+picture (``image_checks.py`` judges it) or a text (``texts.py`` cleans it).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,13 @@ import polars as pl
 from dataset_pipeline.config import DatasetConfig, PersonalDataEntity
 from dataset_pipeline.stages import licences
 from dataset_pipeline.stages.decisions import FINAL_REASONS, of_kind
+from dataset_pipeline.stages.image_checks import (
+    MEASURES,
+    check_counts,
+    image_checks,
+    image_warnings,
+    with_shared_pixels,
+)
 from dataset_pipeline.stages.language import UNDETERMINED
 from dataset_pipeline.stages.pii import FINDINGS, PLACEHOLDER_PATTERN, TO_REVIEW
 from dataset_pipeline.stages.takedowns import with_takedowns
@@ -41,6 +48,12 @@ class Cleaned(NamedTuple):
     """``REFERENCES``: removed items that are listed by hash and URL."""
     taken_down: pl.LazyFrame
     """``ITEMS`` and texts of items that were taken down: to find what else is the same."""
+    image_warnings: pl.LazyFrame
+    """``IMAGE_WARNINGS`` of items that stay."""
+    image_checks: pl.LazyFrame
+    """``image_checks.COUNTS`` over all items with a usable image."""
+    kept_by_decision: pl.LazyFrame
+    """item_id of items that stay and that a person decided to keep, whatever a check says of them."""
 
 
 def distinct_texts(raw: pl.LazyFrame, text_names: Sequence[str]) -> pl.LazyFrame:
@@ -97,6 +110,9 @@ def clean_items(
         to_review=findings.filter(pl.col("excerpt").is_not_null()).select(*TO_REVIEW),
         references=_references(removed, withheld),
         taken_down=_items(judged.filter("is_taken_down"), names),
+        image_warnings=image_warnings(kept, config.clean.images),
+        image_checks=check_counts(judged, config.clean.images),
+        kept_by_decision=kept.filter("decided_keep").select("item_id").sort("item_id"),
     )
 
 
@@ -142,10 +158,8 @@ def _joined(
         image_pixel_hash="pixel_hash",
         image_problem="problem",
         image_problem_detail="problem_detail",
-        width_px="width_px",
-        height_px="height_px",
-        contrast="contrast",
         is_image_there=pl.lit(True),
+        **{name: name for name in MEASURES},
     )
     rows = raw.join(picture, on="image_ref", how="left")
     for name in config.text_names:
@@ -158,6 +172,7 @@ def _joined(
             pl.col("findings").alias(_findings_of(name)),
         )
         rows = rows.join(analysis, on=[name, "language"], how="left", nulls_equal=True)
+    rows = with_shared_pixels(rows, {name: _language_of(name) for name in config.text_names})
     rows = with_takedowns(rows, takedowns)
     for kind in ("keep", "drop"):
         ids = (
@@ -245,7 +260,19 @@ def _judged(
         *_licence_faults(withheld),
         _Fault(pl.col("decided_drop").fill_null(False), pl.lit("decided_drop"), pl.lit(None, pl.String)),
         *_label_faults(config),
-        *_image_faults(config),
+        _Fault(
+            pl.col("image_ref").is_not_null() & pl.col("is_image_there").is_null(),
+            pl.lit("image_missing"),
+            pl.col("image_ref"),
+        ),
+        _Fault(
+            pl.col("image_problem").is_not_null(), pl.col("image_problem"), pl.col("image_problem_detail")
+        ),
+        *(
+            _Fault(check.applies, pl.lit(check.reason), check.detail)
+            for check in image_checks(config.clean.images)
+            if check.action == "drop"
+        ),
         *_text_faults(config),
     ]
     reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
@@ -299,30 +326,6 @@ def _label_faults(config: DatasetConfig) -> list[_Fault]:
         is_missing = label.is_null() & pl.col("source").is_in(labelled)
         faults.append(_Fault(is_missing, pl.lit("label_missing"), pl.lit(None, pl.String)))
     return faults
-
-
-def _image_faults(config: DatasetConfig) -> list[_Fault]:
-    settings = config.clean.images
-    width, height = pl.col("width_px"), pl.col("height_px")
-    shorter, longer = pl.min_horizontal(width, height), pl.max_horizontal(width, height)
-    size = pl.format("{} x {} px", width, height)
-    return [
-        _Fault(
-            pl.col("image_ref").is_not_null() & pl.col("is_image_there").is_null(),
-            pl.lit("image_missing"),
-            pl.col("image_ref"),
-        ),
-        _Fault(
-            pl.col("image_problem").is_not_null(), pl.col("image_problem"), pl.col("image_problem_detail")
-        ),
-        _Fault(shorter < settings.min_side_px, pl.lit("image_too_small"), size),
-        _Fault(longer > settings.max_aspect_ratio * shorter, pl.lit("image_extreme_aspect"), size),
-        _Fault(
-            pl.col("contrast") < settings.min_contrast,
-            pl.lit("image_blank"),
-            pl.format("contrast {}", pl.col("contrast").cast(pl.Float64).round(2)),
-        ),
-    ]
 
 
 _WORDLESS: Final = r"^[\p{N}\p{P}\p{Sm}\p{Sc}\p{Sk}\s]*$"

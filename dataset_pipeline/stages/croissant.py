@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.licences import licence_ids
-from dataset_pipeline.stages.release import bibtex, column_meanings, licence_url
+from dataset_pipeline.stages.release import bibtex, column_meanings, licence_url, variant_configs
 from dataset_pipeline.tables import PAIRS, REMOVED
 
 CONFORMS_TO: Final = "http://mlcommons.org/croissant/1.1"
@@ -137,6 +137,8 @@ def croissant(
     """
     described = sorted((file for file in files if file.path not in NOT_DESCRIBED), key=lambda file: file.path)
     notes = config.documentation
+    (_, first), *others = variant_configs(config, columns).items()
+    variants = {"": first, **dict(others)}
     document: dict[str, Any] = {
         "@context": dict(_CONTEXT),
         "@type": "sc:Dataset",
@@ -162,10 +164,11 @@ def croissant(
         "rai:dataReleaseMaintenancePlan": notes.maintenance,
         "prov:wasDerivedFrom": [source.url for source in config.sources if source.url],
         "prov:wasGeneratedBy": notes.collection,
-        "distribution": [_file_object(file) for file in described] + [_shards()],
+        "distribution": [_file_object(file) for file in described]
+        + [_shards(name, folder) for name, folder in variants.items()],
         "recordSet": [
             _splits(rows),
-            _items(columns, column_meanings(config)),
+            *(_items(name, columns, column_meanings(config)) for name in variants),
             _table(
                 "removed",
                 "metadata/removed.parquet",
@@ -243,15 +246,21 @@ def _file_object(file: File) -> dict[str, Any]:
     }
 
 
-def _shards() -> dict[str, Any]:
+def _shards(variant: str, folder: str) -> dict[str, Any]:
+    """The shards of one resolution; ``variant``: its name, empty for the first."""
+    resolution = f" in the resolution '{variant}'" if variant else ""
     return {
         "@type": "cr:FileSet",
-        "@id": "shards",
-        "name": "shards",
-        "description": "Parquet files with the items of all splits, pictures included.",
+        "@id": _of("shards", variant),
+        "name": _of("shards", variant),
+        "description": f"Parquet files with the items of all splits, pictures included{resolution}.",
         "encodingFormat": _FORMATS[".parquet"],
-        "includes": "data/*.parquet",
+        "includes": f"{folder}/*.parquet",
     }
+
+
+def _of(name: str, variant: str) -> str:
+    return f"{name}-{variant}" if variant else name
 
 
 def _splits(rows: Mapping[str, int]) -> dict[str, Any]:
@@ -276,22 +285,25 @@ def _splits(rows: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _items(columns: Mapping[str, str], meanings: Mapping[str, str]) -> dict[str, Any]:
+def _items(variant: str, columns: Mapping[str, str], meanings: Mapping[str, str]) -> dict[str, Any]:
+    """The records of one resolution; ``variant``: its name, empty for the first."""
+    identifier = _of("items", variant)
+    resolution = f", with its picture in the resolution '{variant}'" if variant else ""
     return {
         "@type": "cr:RecordSet",
-        "@id": "items",
-        "name": "items",
-        "description": "One record per released item.",
-        "key": {"@id": "items/item_id"},
+        "@id": identifier,
+        "name": identifier,
+        "description": f"One record per released item{resolution}.",
+        "key": {"@id": f"{identifier}/item_id"},
         "field": [
             {
                 "@type": "cr:Field",
-                "@id": f"items/{name}",
+                "@id": f"{identifier}/{name}",
                 "name": name,
                 "description": meanings.get(name, name),
                 "dataType": _DATA_TYPES[kind],
                 "source": {
-                    "fileSet": {"@id": "shards"},
+                    "fileSet": {"@id": _of("shards", variant)},
                     "extract": {"column": name},
                     **({"transform": {"jsonPath": "bytes"}} if kind == "image" else {}),
                 },

@@ -44,6 +44,7 @@ FINAL_REASONS: Final = frozenset(
         "image_without_row",
         "image_empty",
         "image_undecodable",
+        "image_is_text",
         "image_truncated",
         "image_too_large",
         "text_too_long",

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import polars as pl
 
+from dataset_pipeline.config import CleanImages
+from dataset_pipeline.stages.image_checks import MEASURES, OF_THE_DATASET, image_checks
 from dataset_pipeline.stages.review import KINDS as QUESTIONS
 from dataset_pipeline.stages.temporal import parsed_dates
 from dataset_pipeline.tables import REASONS
@@ -360,3 +362,47 @@ def audit_within_limit(audit: Mapping[str, Any] | None, maximum: float) -> Outco
     wrong = pl.DataFrame(audit["wrong_items"], schema={"item_id": pl.String, "label": pl.String})
     is_passed = share <= maximum
     return Outcome(is_passed, text, numbers, None if is_passed else wrong.head(EXAMPLE_ROWS))
+
+
+def images_pass_checks(
+    items: pl.LazyFrame, images: pl.LazyFrame, settings: CleanImages, decided: pl.LazyFrame
+) -> Outcome:
+    """No item that stays has an image that cannot be decoded, or that a check drops and no person keeps.
+
+    ``items``: ITEMS; ``images``: IMAGES; ``decided``: item_id of items that a person decided to keep. Checks that
+    look at the whole dataset are left out.
+    """
+    kept = items.drop_nulls("image_ref").select("item_id", "image_ref")
+    joined = kept.join(images.select("image_ref", "problem", *MEASURES), on="image_ref", how="left")
+    joined = joined.join(
+        decided.select("item_id", is_decided=pl.lit(True)).unique(), on="item_id", how="left"
+    )
+    is_judged = pl.col("is_decided").is_null()
+    faults = [pl.when(pl.col("pixel_hash").is_null()).then(pl.lit("not decoded"))]
+    faults += [
+        pl.when(is_judged & check.applies).then(pl.lit(check.reason))
+        for check in image_checks(settings)
+        if check.action == "drop" and check.name not in OF_THE_DATASET
+    ]
+    bad = joined.with_columns(fault=pl.coalesce(faults)).drop_nulls("fault").sort("item_id").collect()
+    checked = int(kept.select(pl.len()).collect().item())
+    numbers = {"part": bad.height, "whole": checked}
+    if bad.is_empty():
+        return Outcome(True, f"{checked} images of kept items pass", numbers)
+    first = bad.select("item_id", "fault").head(EXAMPLE_ROWS)
+    return Outcome(False, f"{bad.height} of {checked} images of kept items do not pass", numbers, first)
+
+
+def image_warnings_few(counts: pl.DataFrame, items: int, maximum: float) -> Outcome:
+    """No image check reports more than a share of ``maximum`` of the ``items`` that stay.
+
+    ``counts``: ``image_checks.COUNTS``. A check that reports so many has a threshold that does not fit the data.
+    """
+    many = counts.filter(pl.col("reported") > maximum * items).select("check", "reported")
+    numbers = {"checks": many.height, "items": items}
+    if many.is_empty():
+        return Outcome(True, f"no image check reports more than {maximum:.0%} of the items", numbers)
+    named = ", ".join(f"{check} {count} of {items}" for check, count in many.rows())
+    return Outcome(
+        False, f"checks that report more than {maximum:.0%}: {named}", numbers, many.head(EXAMPLE_ROWS)
+    )

@@ -212,6 +212,15 @@ def front_matter(config: DatasetConfig, reports: Reports, columns: Mapping[str, 
         for name in config.split.ratios
         if name in counts["items_by_split"]
     }
+    folders = variant_configs(config, columns)
+    infos = [
+        {
+            **({"config_name": name} if len(folders) > 1 else {}),
+            "features": [{"name": column, "dtype": kind} for column, kind in columns.items()],
+            "splits": [{"name": split_name(split), "num_examples": count} for split, count in splits.items()],
+        }
+        for name in folders
+    ]
     front: dict[str, Any] = {
         "pretty_name": config.display_title,
         **_front_licence(config.licence),
@@ -223,19 +232,26 @@ def front_matter(config: DatasetConfig, reports: Reports, columns: Mapping[str, 
         "tags": list(config.keywords),
         "configs": [
             {
-                "config_name": "default",
+                "config_name": name,
+                **({"default": True} if len(folders) > 1 and folder == "data" else {}),
                 "data_files": [
-                    {"split": split_name(name), "path": f"data/{name}-?????-of-?????.parquet"}
-                    for name in splits
+                    {"split": split_name(split), "path": f"{folder}/{split}-?????-of-?????.parquet"}
+                    for split in splits
                 ],
             }
+            for name, folder in folders.items()
         ],
-        "dataset_info": {
-            "features": [{"name": name, "dtype": kind} for name, kind in columns.items()],
-            "splits": [{"name": split_name(name), "num_examples": count} for name, count in splits.items()],
-        },
+        "dataset_info": infos[0] if len(infos) == 1 else infos,
     }
     return {key: value for key, value in front.items() if value not in (None, [], "")}
+
+
+def variant_configs(config: DatasetConfig, columns: Mapping[str, str]) -> dict[str, str]:
+    """Hugging Face configuration -> folder of its shards: one for every released resolution of the pictures."""
+    if "image" not in columns:
+        return {"default": "data"}
+    first, *others = config.release.images
+    return {str(first.name): "data", **{str(other.name): f"variants/{other.name}" for other in others}}
 
 
 def split_name(name: str) -> str:
@@ -421,6 +437,7 @@ def _render(
         leaderboard=_leaderboard(reports),
         bibtex=bibtex(config),
         licence_url=licence_url(licence_ids(config.licence)[0]),
+        variants=variant_configs(config, columns),
         documentation=config.documentation,
         places=places,
     )

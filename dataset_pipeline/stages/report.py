@@ -89,6 +89,7 @@ class Pictures:
     suspicious: Sequence[Picture] = ()
     leaking: Sequence[PicturePair] = ()
     nearest_texts: Sequence[TextPair] = ()
+    reported: Sequence[Picture] = ()
 
 
 def render_report(
@@ -136,16 +137,18 @@ def report_pictures(
     pairs: pl.LazyFrame,
     nearest: pl.LazyFrame,
     crossing: pl.LazyFrame,
+    warnings: pl.LazyFrame,
     limit: int,
     seed: int,
     suspicious: Sequence[Mapping[str, Any]] = (),
 ) -> Pictures:
     """A few pictures of each kind: random items, removed ones, near-identical pairs, the nearest
-    pairs across splits, pairs that leak, and items whose label is probably wrong.
+    pairs across splits, pairs that leak, items whose label is probably wrong, and released ones
+    that an image check reports.
 
     ``removed``, ``pairs``, ``nearest``, ``crossing``: as the stages before hold them; ``raw_items``: item_id,
-    image_ref of all raw items; ``suspicious``: item_id, label and suggested, in order; at most ``limit`` pictures
-    of each kind. Texts are shown of released items alone.
+    image_ref of all raw items; ``warnings``: IMAGE_WARNINGS; ``suspicious``: item_id, label and suggested, in
+    order; at most ``limit`` pictures of each kind. Texts are shown of released items alone.
     """
     refs = images.select("image_ref", "thumbnail").drop_nulls("thumbnail")
     shown = items.select("item_id", "image_ref", "image_sha256", "label", "language")
@@ -170,6 +173,14 @@ def report_pictures(
     apart = apart.head(limit // 4)
     leaking = crossing.filter(pl.col("kind").is_in(IMAGE_KINDS)).sort("item_id", "other_item_id").collect()
     leaking = leaking.sample(min(limit // 2, leaking.height), seed=seed).sort("score", descending=True)
+    told = (
+        warnings.join(shown.select("item_id", "image_ref"), on="item_id")
+        .join(refs.select("image_ref"), on="image_ref", how="semi")
+        .sort("warning", "item_id")
+        .collect()
+        .unique(["warning", "image_ref"], keep="first", maintain_order=True)
+    )
+    told = told.filter(pl.int_range(pl.len()).shuffle(seed).over("warning", order_by="item_id") < limit // 8)
     ids = pl.concat(
         [table[name] for table in (near, apart, leaking) for name in ("item_id", "other_item_id")]
     ).unique()
@@ -181,7 +192,9 @@ def report_pictures(
     of_pairs = (
         raw_items.filter(pl.col("item_id").is_in(ids.implode())).select("item_id", "image_ref").collect()
     )
-    wanted = pl.concat([random["image_ref"], gone["image_ref"], of_pairs["image_ref"]]).unique()
+    wanted = pl.concat(
+        [random["image_ref"], gone["image_ref"], of_pairs["image_ref"], told["image_ref"]]
+    ).unique()
     thumbnails = dict(refs.filter(pl.col("image_ref").is_in(wanted.implode())).collect().iter_rows())
     place = dict(of_pairs.iter_rows())
 
@@ -199,6 +212,13 @@ def report_pictures(
         ],
         removed=[
             Picture(thumbnails[row["image_ref"]], row["reason"].replace("_", " ")) for row in gone.to_dicts()
+        ],
+        reported=[
+            Picture(
+                thumbnails[row["image_ref"]],
+                f"{row['warning'].removeprefix('image_')}: {row['detail']}".replace("_", " "),
+            )
+            for row in told.to_dicts()
         ],
         merged=[found for row in near.to_dicts() for found in pair(row, f"similarity {row['score']:.3f}")],
         suspicious=[

@@ -4,8 +4,10 @@ Where a fault could be hidden behind checksums that were written anew, it is: ``
 """
 
 import hashlib
+import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +15,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from dataset_pipeline.config import Baselines
+from dataset_pipeline.adapters.archive import described_variants
+from dataset_pipeline.adapters.released_images import release_images
+from dataset_pipeline.config import Baselines, ReleasedImages
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import baselines
 from dataset_pipeline.stages import release as release_stage
-from dataset_pipeline.tables import PAIRS, REMOVED
+from dataset_pipeline.tables import IMAGE_WARNINGS, PAIRS, REMOVED
 from dataset_pipeline.verification import CHECKS, verify
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.toy_release import Toy, noise_png, sign, toy
@@ -538,3 +543,138 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_every_check_is_documented() -> None:
     assert all(check.islower() and meaning for check, meaning in CHECKS.items())
+
+
+# -- resolutions of the pictures and warnings ------------------------------------------------
+
+SMALL = "variants/max-side-20/train-00000-of-00001.parquet"
+
+
+def smaller(data: bytes) -> list[tuple[bytes, str]]:
+    variants = (ReleasedImages(), ReleasedImages(max_side=20))
+    return [tuple(released) for released in release_images(data, variants)]
+
+
+@pytest.fixture
+def in_two_sizes(tmp_path: Path) -> Path:
+    """A release with a second resolution, and warnings of two of its items."""
+    example = with_removed(toy(release={"images": [{}, {"max_side": 20}]}))
+    # Noise scaled down is another noise: smooth pictures stay what they are.
+    example.pictures = {place: encoded(picture(int(place[3:]))) for place in example.pictures}
+    sums = [hashlib.sha256(data).hexdigest() for data in example.pictures.values()]
+    renamed = dict(zip(example.images["sha256"], sums, strict=True))
+    example.images = example.images.with_columns(pl.col("sha256").replace_strict(renamed))
+    example.items = example.items.with_columns(pl.col("image_sha256").replace_strict(renamed))
+    warnings = pl.DataFrame(
+        [("0000-de", "image_blurred", "fine detail 0.1"), ("gone-1", "image_blurred", "fine detail 0.1")],
+        schema=dict(IMAGE_WARNINGS),
+        orient="row",
+    )
+    example.image_warnings = warnings
+    example.reports["images"] = {
+        "checks": [{"reason": "image_blurred", "released": 1}],
+        "variants": described_variants(example.config),
+    }
+    example.write(tmp_path / "release", release_image=smaller)
+    return tmp_path / "release"
+
+
+def test_a_release_in_two_sizes_is_good(in_two_sizes: Path) -> None:
+    result = verify(in_two_sizes)
+    assert result.is_good, result.findings
+    assert result.facts["pictures"] == 40
+    assert pl.read_parquet(in_two_sizes / "metadata/image_warnings.parquet")["item_id"].to_list() == [
+        "0000-de"
+    ]
+    sizes = {
+        folder: max(max(Image.open(io.BytesIO(cell["bytes"])).size) for cell in pl.read_parquet(in_two_sizes / folder)["image"])
+        for folder in (TRAIN, SMALL)
+    }  # fmt: skip
+    assert sizes == {TRAIN: 64, SMALL: 20}
+
+
+def test_resolutions_load_as_configurations(in_two_sizes: Path, tmp_path: Path) -> None:
+    import datasets
+
+    for name, side in (("default", 64), ("max-side-20", 20)):
+        loaded = datasets.load_dataset(str(in_two_sizes), name, cache_dir=str(tmp_path / "cache"))
+        assert {split: len(rows) for split, rows in loaded.items()} == {
+            "train": 36,
+            "validation": 12,
+            "test": 12,
+        }
+        assert max(loaded["test"][0]["image"].size) == side
+    default = datasets.load_dataset(str(in_two_sizes), split="test", cache_dir=str(tmp_path / "cache"))
+    assert max(default[0]["image"].size) == 64
+
+
+def pictures_of_others(folder: Path) -> None:
+    path = folder / SMALL
+    cells = pl.read_parquet(path)["image"].to_list()
+    rewrite(path, lambda table: table.set_column(0, table.schema.field("image"), pa.array(cells[3:] + cells[:3], table.schema.field("image").type)))  # fmt: skip
+
+
+def large_pictures(folder: Path) -> None:
+    cells = pq.read_table(folder / TRAIN).column("image")
+    rewrite(folder / SMALL, lambda table: table.set_column(0, table.schema.field("image"), cells))
+
+
+def another_text(folder: Path) -> None:
+    set_value(folder / SMALL, "name", 0, "something else")
+
+
+def no_shard(folder: Path) -> None:
+    (folder / SMALL).unlink()
+
+
+def undescribed(folder: Path) -> None:
+    shutil.copytree(folder / "variants/max-side-20", folder / "variants/extra")
+
+
+def with_comment(folder: Path) -> None:
+    def edit(table: pa.Table) -> pa.Table:
+        cells = table.column("image").to_pylist()
+        cells[0]["bytes"] += b"appended"
+        return table.set_column(
+            0, table.schema.field("image"), pa.array(cells, table.schema.field("image").type)
+        )
+
+    rewrite(folder / SMALL, edit)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        (pictures_of_others, "variant"),
+        (large_pictures, "variant"),
+        (another_text, "data_metadata_differ"),
+        (no_shard, "data_metadata_differ"),
+        (undescribed, "variant"),
+        (with_comment, "picture_metadata"),
+    ],
+)
+def test_faults_of_a_further_resolution(
+    in_two_sizes: Path, fault: Callable[[Path], None], check: str
+) -> None:
+    fault(in_two_sizes)
+    sign(in_two_sizes)
+    assert check in checks(in_two_sizes)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "check"),
+    [("item_id", "nobody", "reference_unknown"), ("warning", "image_ugly", "reason_unknown")],
+)
+def test_warnings_of_nobody_and_unknown_ones(in_two_sizes: Path, column: str, value: str, check: str) -> None:
+    set_value(in_two_sizes / "metadata/image_warnings.parquet", column, 0, value)
+    sign(in_two_sizes)
+    assert check in checks(in_two_sizes)
+
+
+def test_the_number_of_warnings_is_counted_again(in_two_sizes: Path) -> None:
+    path = in_two_sizes / "reports/images.json"
+    document = json.loads(path.read_text())
+    document["checks"][0]["released"] = 7
+    path.write_text(json.dumps(document))
+    sign(in_two_sizes)
+    assert checks(in_two_sizes) == {"count"}

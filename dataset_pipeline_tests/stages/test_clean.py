@@ -1,16 +1,27 @@
 """One verdict per raw item: every reason by a crafted row, and nothing lost."""
 
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.config import DatasetConfig, ImageCheck
 from dataset_pipeline.stages.clean import CHANGES, Cleaned, clean_items, distinct_texts
+from dataset_pipeline.stages.image_checks import COUNTS
 from dataset_pipeline.stages.pii import FINDINGS, TO_REVIEW
-from dataset_pipeline.tables import DECISIONS, IMAGES, ITEMS, RAW_ITEMS, REASONS, REFERENCES, REMOVED, TEXTS
+from dataset_pipeline.tables import (
+    DECISIONS,
+    IMAGE_WARNINGS,
+    IMAGES,
+    ITEMS,
+    RAW_ITEMS,
+    REASONS,
+    REFERENCES,
+    REMOVED,
+    TEXTS,
+)
 
 RAW_SCHEMA = {**RAW_ITEMS, "title": pl.String(), "note": pl.String()}
 GOOD = {"width_px": 64, "height_px": 48, "contrast": 40.0}
@@ -42,7 +53,8 @@ def raw_item(item_id: str, **values: Any) -> dict[str, Any]:
 
 
 def image(item_id: str, **values: Any) -> dict[str, Any]:
-    return {"image_ref": f"s/{item_id}", "sha256": f"sha-{item_id}", **GOOD, **values}
+    own = {"image_ref": f"s/{item_id}", "sha256": f"sha-{item_id}", "pixel_hash": f"pixels-{item_id}"}
+    return {**own, **GOOD, **values}
 
 
 def analysed(
@@ -286,11 +298,18 @@ def test_takedowns() -> None:
 
 def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
     reading = ["image_path_outside_root", "image_not_named", "image_without_row"]
-    scanning = ["image_empty", "image_undecodable", "image_truncated", "image_too_large"]
+    scanning = ["image_empty", "image_undecodable", "image_is_text", "image_truncated", "image_too_large"]
     measures = {
         "image_too_small": {"width_px": 9},
         "image_extreme_aspect": {"width_px": 9_000},
         "image_blank": {"contrast": 0.1},
+        "image_too_dark": {"brightest": 3.0},
+        "image_too_bright": {"darkest": 250.0},
+        "image_blurred": {"fine_detail": 0.1},
+        "image_low_information": {"entropy_bits": 0.2},
+        "image_odd_size": {"width_px": 640, "height_px": 640},
+        "image_animated": {"frames": 2},
+        "image_placeholder": {"pixel_hash": "shared"},
         **{reason: {"problem": reason} for reason in scanning},
     }
     values = {
@@ -309,8 +328,10 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
     }
     reasons = [*measures, *values, "image_missing", "taken_down", "decided_drop"]
     drop = {"item_id": "decided_drop", "decision": "drop", "value": None, "by": "Ada", "date": "2026-11-01"}
+    # Two more rows with the pixels of the placeholder, and two more labels.
+    more = [raw_item(f"again {n}", label=f"hat {n}", image_ref="s/image_placeholder") for n in range(2)]
     cleaned = clean(
-        [raw_item(reason, **values.get(reason, {})) for reason in reasons],
+        [*(raw_item(reason, **values.get(reason, {})) for reason in reasons), *more],
         images=[image(reason, **measures.get(reason, {})) for reason in reasons if reason != "image_missing"],
         special={
             "long": {"cleaned": "", "changes": ["too_long"]},
@@ -322,12 +343,45 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         licences={"no_derivatives": "drop", "unlicensed": "drop"},
         labels={"drop": ["Skip"], "unsure": ["Not sure"]},
         pii={"actions": {"IBAN_CODE": "drop", "PERSON": "review"}},
-        clean={"texts": {"min_chars": 2, "require_letters": True}},
+        clean={
+            "texts": {"min_chars": 2, "require_letters": True},
+            "images": {"actions": dict.fromkeys(get_args(ImageCheck), "drop")},
+        },
     )
     given = {item_id: verdict and verdict[:2] for item_id, verdict in verdicts(cleaned).items()}
+    assert given.pop("again 0") == given.pop("again 1") == ("clean", "image_placeholder")
     assert given == {
         r: ("raw" if r in reading else "clean", r) for r in REASONS if not r.startswith("duplicate")
     }
+
+
+def test_a_person_keeps_an_image_that_a_check_drops_and_none_that_cannot_be_decoded() -> None:
+    names = ["small", "page", "small and dropped"]
+    kept = [
+        {"item_id": name, "decision": "keep", "value": None, "by": "Ada", "date": "2026-11-01"}
+        for name in names[:2]
+    ]
+    cleaned = clean(
+        [raw_item(name) for name in names],
+        images=[
+            image("small", width_px=9, frames=2),
+            image("page", problem="image_is_text"),
+            image("small and dropped", width_px=9),
+        ],
+        decisions=pl.DataFrame(kept, schema=DECISIONS),
+    )
+    assert verdicts(cleaned) == {
+        "small": None,
+        "page": ("clean", "image_is_text", None),
+        "small and dropped": ("clean", "image_too_small", "9 x 48 px"),
+    }
+    assert cleaned.kept_by_decision.collect()["item_id"].to_list() == ["small"]
+    assert cleaned.image_warnings.collect().rows() == [
+        ("small", "image_animated", "2 frames"),
+        ("small", "image_too_small", "9 x 48 px"),
+    ]
+    counted = cleaned.image_checks.collect().filter(check="too_small")
+    assert counted.select("items", "removed", "reported").rows() == [(2, 1, 1)]
 
 
 # -- precedence ------------------------------------------------------------------------------------
@@ -468,13 +522,19 @@ def test_nothing_is_lost_and_order_does_not_matter(
         "clean": {"texts": {"min_chars": 2}},
     }  # fmt: skip
     cleaned = clean(raw, images=images, **settings)
-    kept, removed, changes, findings, to_review, references, _taken = (table.collect() for table in cleaned)
+    kept, removed, changes, findings, to_review, references, _taken, warnings, checks, decided = (
+        table.collect() for table in cleaned
+    )
+    assert decided.is_empty()
     assert dict(references.schema) == dict(REFERENCES)
     assert dict(kept.schema) == {**ITEMS, "title": pl.String, "note": pl.String}
     assert dict(removed.schema) == dict(REMOVED)
     assert dict(changes.schema) == CHANGES
     assert dict(findings.schema) == FINDINGS
     assert dict(to_review.schema) == TO_REVIEW
+    assert dict(warnings.schema) == dict(IMAGE_WARNINGS)
+    assert dict(checks.schema) == COUNTS
+    assert set(warnings["item_id"]) <= set(kept["item_id"])
     ids = [*kept["item_id"], *removed["item_id"]]
     assert sorted(ids) == sorted(row["item_id"] for row in raw)
     assert set(removed["reason"]) <= set(REASONS) - {"duplicate"}
@@ -490,7 +550,9 @@ def test_nothing_is_lost_and_order_does_not_matter(
 
 def test_no_items() -> None:
     cleaned = clean([])
-    assert [table.collect().height for table in cleaned] == [0] * len(cleaned)
+    heights = {name: table.collect().height for name, table in cleaned._asdict().items()}
+    assert heights == {**dict.fromkeys(Cleaned._fields, 0), "image_checks": len(get_args(ImageCheck))}
+    assert set(cleaned.image_checks.collect()["items"]) == {0}
     assert dict(cleaned.items.collect().schema) == {**ITEMS, "title": pl.String, "note": pl.String}
 
 

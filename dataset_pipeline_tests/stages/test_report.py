@@ -20,7 +20,7 @@ from PIL import Image
 from dataset_pipeline.config import Baselines, DatasetConfig, Statistics
 from dataset_pipeline.stages import baselines, cleanliness, figures, labels, report, statistics
 from dataset_pipeline.stages.licences import licence_report
-from dataset_pipeline.tables import IMAGES, PAIRS, REMOVED, SPLIT_ITEMS, THUMBNAIL_SIDE_PX
+from dataset_pipeline.tables import IMAGE_WARNINGS, IMAGES, PAIRS, REMOVED, SPLIT_ITEMS, THUMBNAIL_SIDE_PX
 from dataset_pipeline_tests.toy_release import toy_config
 
 EVIL = "<script>alert(1)</script>"
@@ -508,7 +508,17 @@ def chosen(limit: int = 8, **changes: Any) -> report.Pictures:
         schema=NEAREST,
         orient="row",
     )
+    warnings = pl.LazyFrame(
+        [
+            ("i004", "image_blurred", "fine detail 0.1"),
+            ("i006", "image_animated", "2 frames"),
+            ("gone", "image_animated", "3 frames"),
+        ],
+        schema=dict(IMAGE_WARNINGS),
+        orient="row",
+    )
     parts = {
+        "warnings": warnings,
         "removed": gone,
         "raw_items": raw,
         "images": images(),
@@ -526,6 +536,9 @@ def test_pictures_of_each_kind() -> None:
     assert {picture.caption for picture in found.random} == {"hat", "boot"}
     assert [(picture.caption, picture.thumbnail[0]) for picture in found.removed] == [
         ("image without row", 21), ("label missing", 20),
+    ]  # fmt: skip
+    assert [(picture.caption, picture.thumbnail[0]) for picture in found.reported] == [
+        ("animated: 2 frames", 6), ("blurred: fine detail 0.1", 4),
     ]  # fmt: skip
     assert [(pair.first.caption, pair.second.caption, pair.caption) for pair in found.merged] == [
         ("i000", "i001", "similarity 0.990")
@@ -564,7 +577,7 @@ def test_the_most_similar_texts_are_shown_as_they_are_released() -> None:
 def test_pictures_repeat_and_are_no_more_than_asked_for() -> None:
     assert chosen() == chosen()
     assert chosen(limit=0) == report.Pictures(
-        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[]
+        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[], reported=[]
     )
     assert len(chosen(limit=1000).random) == 24
 
@@ -572,7 +585,7 @@ def test_pictures_repeat_and_are_no_more_than_asked_for() -> None:
 def test_pictures_without_a_thumbnail_are_left_out() -> None:
     blank = images().with_columns(thumbnail=pl.lit(None, pl.Binary))
     assert chosen(images=blank) == report.Pictures(
-        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[]
+        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[], reported=[]
     )
 
 
