@@ -192,7 +192,7 @@ class CleanImages(Settings):
         0.2, ge=0, description="energy of edges at one scale over the next coarser one; less is blurred"
     )
     min_entropy_bits: float = Field(
-        0.5, ge=0, le=8, description="of the grey values; less is low information"
+        0.2, ge=0, le=8, description="of the grey values; less is low information"
     )
     max_size_factor: float = Field(
         5.0, gt=1, description="an image so many times larger or smaller than the median one has an odd size"

@@ -306,7 +306,7 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         "image_too_dark": {"brightest": 3.0},
         "image_too_bright": {"darkest": 250.0},
         "image_blurred": {"fine_detail": 0.1},
-        "image_low_information": {"entropy_bits": 0.2},
+        "image_low_information": {"entropy_bits": 0.1},
         "image_odd_size": {"width_px": 640, "height_px": 640},
         "image_animated": {"frames": 2},
         "image_placeholder": {"pixel_hash": "shared"},
