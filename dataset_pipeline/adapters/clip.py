@@ -150,6 +150,7 @@ def open_rgb(data: bytes) -> Any:
 
     with Image.open(io.BytesIO(data)) as image:
         space, orientation = colour_space(image), orientation_of(image)
+        image.load()  # what needs no conversion is handed on as it is, after its file is closed
         return on_page(upright(to_srgb(image, space), orientation))
 
 

@@ -218,6 +218,12 @@ def test_every_colour_mode_becomes_an_rgb_picture(mode: str) -> None:
     assert clip.open_rgb(encoded(image, kind)).mode == "RGB"
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_that_needs_no_conversion_can_be_read_after_its_file_is_closed(kind: str) -> None:
+    picture = clip.open_rgb(encoded(Image.new("RGB", (6, 4), (255, 255, 255)), kind))
+    assert np.asarray(picture).min() > 250
+
+
 def test_transparent_pictures_lie_on_white() -> None:
     assert clip.open_rgb(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).getpixel((0, 0)) == (255, 255, 255)
 
