@@ -3,8 +3,9 @@
     python benchmarks/quality_images.py [FOLDER ...] [--write]
 
 Real pictures are damaged in known ways (cut short, overwritten, emptied, replaced by text) and scanned as the
-pipeline scans them; blank pictures are made with known noise. The undamaged pictures are the negatives. Without folders:
-the emoji pictures and, where they are, the clothing photos. ``--write`` writes the page instead of printing it.
+pipeline scans them; blank pictures are made with known noise; dark, bright, blurred and flattened copies are judged by
+the checks with their default thresholds. The undamaged pictures are the negatives. Without folders: the emoji pictures
+and, where they are, the clothing photos. ``--write`` writes the page instead of printing it.
 """
 
 import argparse
@@ -13,10 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import polars as pl
+from PIL import Image, ImageFilter
 
+from dataset_pipeline.adapters.colour import on_page
 from dataset_pipeline.adapters.images import scan_image
 from dataset_pipeline.config import CleanImages
+from dataset_pipeline.stages.image_checks import MEASURES, image_checks, with_shared_pixels
+from dataset_pipeline.tables import IMAGES
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/quality/images.md"
@@ -43,6 +48,78 @@ DAMAGES: dict[str, Damage] = {
     "first 100 bytes zero": lambda data, _: bytes(100) + data[100:],
     "64 bytes overwritten": overwritten,
 }
+
+
+def scaled(share: float) -> Callable[[Image.Image], Image.Image]:
+    """Exposed for ``share`` of the time."""
+    return lambda picture: picture.point(lambda value: round(share * value))
+
+
+def washed_out(share: float) -> Callable[[Image.Image], Image.Image]:
+    """Mixed with white, of which ``share`` is the picture."""
+    return lambda picture: Image.blend(Image.new("RGB", picture.size, "white"), picture, share)
+
+
+def blurred(share: float) -> Callable[[Image.Image], Image.Image]:
+    """Out of focus: a Gaussian whose radius is ``share`` of the shorter side."""
+    return lambda picture: picture.filter(ImageFilter.GaussianBlur(share * min(picture.size)))
+
+
+def corner(share: float) -> Callable[[Image.Image], Image.Image]:
+    """One colour, but for a square of ``share`` of the picture."""
+
+    def change(picture: Image.Image) -> Image.Image:
+        made = Image.new("RGB", picture.size, (128, 128, 128))
+        side = max(1, round((share * picture.width * picture.height) ** 0.5))
+        made.paste(picture.resize((side, side)), (0, 0))
+        return made
+
+    return change
+
+
+CHANGES: dict[str, dict[str, Callable[[Image.Image], Image.Image]]] = {
+    "too_dark": {f"{share:.0%} of the light": scaled(share) for share in (0.5, 0.25, 0.15, 0.05)},
+    "too_bright": {
+        f"{share:.0%} picture, the rest white": washed_out(share) for share in (0.5, 0.1, 0.05, 0.02)
+    },
+    "blurred": {
+        f"blur of {share:.1%} of the side": blurred(share) for share in (0.002, 0.005, 0.01, 0.02, 0.05)
+    },
+    "low_information": {
+        f"one colour but for {share:.1%}": corner(share) for share in (0.1, 0.02, 0.01, 0.002)
+    },
+}
+"""Check -> what is done to a picture, ever more of it."""
+
+
+def shares(pictures: list[bytes]) -> dict[str, float]:
+    """Check -> share of the pictures that do not pass it, with the default thresholds."""
+    facts = [scan_image(data, SETTINGS) for data in pictures]
+    schema = {"label": pl.String(), **{name: IMAGES[name] for name in MEASURES}}
+    rows = pl.LazyFrame([{name: row.get(name) for name in schema} for row in facts], schema=schema)
+    judged = with_shared_pixels(rows, {})
+    found = judged.select(check.applies.mean().alias(check.name) for check in image_checks(SETTINGS))
+    return found.collect().to_dicts()[0]
+
+
+def changed_pictures(name: str, originals: list[bytes]) -> list[str]:
+    """The lines of one folder: how many real pictures, and how many changed ones, each check finds."""
+    whole = shares(originals)
+    lines = ["", f"### {name}", "", "| check | pictures | found |", "|---|---|---:|"]
+    opened = []
+    for data in originals:
+        with Image.open(io.BytesIO(data)) as picture:
+            opened.append(on_page(picture.convert("RGBA")))
+    for check, changes in CHANGES.items():
+        lines.append(f"| `{check}` | as they are | {whole[check]:.3f} |")
+        for change, make in changes.items():
+            made = []
+            for picture in opened:
+                buffer = io.BytesIO()
+                make(picture).save(buffer, "JPEG", quality=92)
+                made.append(buffer.getvalue())
+            lines.append(f"| `{check}` | {change} | {shares(made)[check]:.3f} |")
+    return lines
 
 
 def is_blank(facts: dict[str, object]) -> bool:
@@ -116,6 +193,17 @@ def page(folders: list[Path]) -> str:
     }
     for name, values in {**{f"{n} (real)": v for n, v in contrasts.items()}, **blank}.items():
         lines.append(f"| {name} | " + " | ".join(f"{(values < t).mean():.3f}" for t in thresholds) + " |")
+    lines += [
+        "",
+        "## Checks that report",
+        "",
+        "Share that each check finds with its default threshold. Real pictures should be 0; of the changed ones, saved as",
+        "JPEG, the more the stronger the change. Slight changes are meant to pass.",
+    ]
+    for folder in folders:
+        files = sorted(path for path in folder.iterdir() if path.suffix in {".png", ".jpg"})[:LIMIT]
+        name = next(part for part in reversed(folder.parts) if part not in {"images", "source"})
+        lines += changed_pictures(name, [path.read_bytes() for path in files])
     return "\n".join(lines) + "\n"
 
 
