@@ -135,7 +135,7 @@ def test_check_warns_of_what_is_allowed_but_hardly_meant(tmp_path: Path) -> None
         "labels.drop: no row has the label 'hats'; did you mean 'hat'?",
         "takedowns: 1 ids are in no source (good, if they are deleted there): 'item-1'",
         "1 images of the first 40 rows are missing, such as '03.png'",
-        "'04.png': image_undecodable: not a picture",
+        "'04.png': image_is_text: starts like HTML",
         "publish.shelf.path: neither it nor the folder above it is there now",
     ):
         assert expected in text

@@ -122,7 +122,10 @@ def test_actions_decide_between_removal_report_and_silence() -> None:
     kept = rows({"frames": 3, "brightest": 9.0}, {"frames": 3}, {"fine_detail": 0.1})
     told = image_warnings(kept, settings).collect()
     # The last one is dropped, unless a person keeps it: then it is reported.
-    assert told.rows() == [("a", "image_too_dark", "brightest 9.0"), ("c", "image_blurred", "fine detail 0.1")]
+    assert told.rows() == [
+        ("a", "image_too_dark", "brightest 9.0"),
+        ("c", "image_blurred", "fine detail 0.1"),
+    ]
 
 
 def test_every_check_has_a_documented_reason() -> None:
