@@ -72,9 +72,9 @@ def test_pictures_are_the_released_bytes_under_a_plain_name(written: Path) -> No
 
 
 def test_datasets_loads_the_folder_with_decoded_pictures(written: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
+    # Not by environment variables: they are read once, when the library is loaded, and would hold for every later test.
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     loaded = datasets.load_dataset(str(written), cache_dir=str(tmp_path))
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 36, "validation": 12, "test": 12}
     assert loaded["train"].features["image"] == datasets.Image()
