@@ -5,6 +5,7 @@ counts as the same (``similarity``), the searches for pairs (``picture_pairs``, 
 splits (``split``).
 
 The searches work on distinct pictures and distinct texts, never on items, so that a million copies cost as much as one.
+Choosing takes a bounded number of comparisons an item, however large a set is (SMALL_SET).
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +35,12 @@ from dataset_pipeline.stages.text_pairs import near_text_pairs
 from dataset_pipeline.tables import DEDUPLICATED, PAIRS, REMOVED, empty
 
 CONFLICT_COLUMNS = ("label", "licence", "author", "published_split")
+
+SMALL_SET = 64
+"""In a set of so many items, those that stay and all others are compared with each other. In a larger one the same is
+done as long as every kept item removes LEAST_GAIN of what is left; then only listed pairs count."""
+
+LEAST_GAIN = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,8 @@ def deduplicate(
     in a column of ``settings.distinct_by``. Of picture and text only one may be nearly the same: variants differ
     a little in both (a drawing of two men holding hands, one of two women, and one word of the caption); they
     stay, joined by their pairs. A removed item was compared with the kept item itself: being like something
-    that is like it is not enough. The kept item takes over the group keys of those it stands for.
+    that is like it is not enough. Of the kept items of one set no two are duplicates, but in sets beyond SMALL_SET
+    of which most items are unlike. The kept item takes over the group keys of those it stands for.
 
     ``duplicate_group`` is the smallest kept item_id among all items joined by any chain of ``pairs``.
     Rows are sorted by item_id; kept and removed rows together are the rows of ``items``. ``decisions`` (DECISIONS) of
@@ -224,6 +232,7 @@ def _ranked(
     )
 
 
+_NEAR_KINDS = {"pixel_hash": "near_image", "text_key": "near_text"}
 _REMOVALS = {"item_id": pl.String(), "kept_item_id": pl.String(), "detail": pl.String()}
 
 
@@ -237,16 +246,17 @@ def _removals(
         return empty(_REMOVALS)
     table = table.filter(pl.any_horizontal(pl.col(name).is_not_null() for name in shared))
     best = ["item_id", "image_sha256", "rank"]
-    if uses_image:
-        table = table.with_columns(picture_set=_set_of(table, pairs, "near_image", "pixel_hash"))
-    if uses_text:
-        table = table.with_columns(text_set=_set_of(table, pairs, "near_text", "text_key"))
+    listed: dict[str, pl.DataFrame] = {}
+    for key in shared:
+        codes = _codes(table[key])
+        one, other = (codes[ends] for ends in _positions(table["item_id"], pairs, _NEAR_KINDS[key]))
+        sets = components(int(codes.max(initial=0)) + 1, one, other)[codes]
+        listed[key] = pl.DataFrame({"one": one, "other": other})
+        table = table.with_columns(pl.Series(f"{key}_code", codes), pl.Series(f"{key}_set", sets))
     table = table.with_columns(
         pl.col(name).sort_by("rank").first().over(*shared, "apart").alias(f"best_{name}") for name in best
     )
-    near = _near_removals(
-        table.filter(pl.col("item_id") == pl.col("best_item_id")), images, uses_image, uses_text, settings
-    )
+    near = _near_removals(table.filter(pl.col("item_id") == pl.col("best_item_id")), images, listed, settings)
     same_picture = (
         pl.when(pl.col("image_sha256").eq_missing(pl.col("best_image_sha256")))
         .then(pl.lit("same_bytes"))
@@ -275,16 +285,17 @@ def _removals(
 def _near_removals(
     table: pl.DataFrame,
     images: pl.LazyFrame,
-    uses_image: bool,
-    uses_text: bool,
+    listed: dict[str, pl.DataFrame],
     settings: Duplicates,
 ) -> pl.DataFrame:
     """Of items that equal no better one, those that are nearly equal to a better one.
 
     Only items whose pictures and whose texts are joined by some chain of near pairs can be; among them the best
-    is kept, all others are compared with it, and those it does not stand for go on to the next round.
+    is kept, all others are compared with it, and those it does not stand for go on to the next round: up to SMALL_SET
+    rounds, or one for every LEAST_GAIN removed. Where a round does less in a large set, the rest of it is decided along
+    the listed pairs.
     """
-    joined = [name for name in ("picture_set", "text_set") if name in table.columns] + ["apart"]
+    joined = [*(f"{key}_set" for key in listed), "apart"]
     table = (
         table.filter(pl.len().over(joined) > 1)
         .with_columns(group=pl.col("rank").min().over(joined))
@@ -292,20 +303,34 @@ def _near_removals(
     )
     if table.height == 0:
         return empty(_REMOVALS)
-    compare = _Comparison(table, images, uses_image, uses_text, settings)
-    group = table["group"].to_numpy()
-    remaining = np.arange(table.height)
-    removed, kept, details = [], [], []
+    compare = _Comparison(table, images, "pixel_hash" in listed, "text_key" in listed, settings)
+    removed, kept = [], []
+    details: list[str] = []
+
+    def take(leaders: Integers, followers: Integers) -> Flags:
+        is_duplicate, detail = compare(leaders, followers)
+        removed.append(followers[is_duplicate])
+        kept.append(leaders[is_duplicate])
+        details.extend(text for text, holds in zip(detail, is_duplicate, strict=True) if holds)
+        return is_duplicate
+
+    group = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
+    remaining, unlike = np.arange(table.height), []
     while len(remaining):
         is_leader = np.ones(len(remaining), bool)
         is_leader[1:] = group[remaining[1:]] != group[remaining[:-1]]
         leaders = remaining[is_leader][np.cumsum(is_leader) - 1]
-        followers, leaders = remaining[~is_leader], leaders[~is_leader]
-        is_duplicate, detail = compare(leaders, followers)
-        removed.append(followers[is_duplicate])
-        kept.append(leaders[is_duplicate])
-        details += [text for text, holds in zip(detail, is_duplicate, strict=True) if holds]
-        remaining = followers[~is_duplicate]
+        followers = remaining[~is_leader]
+        is_duplicate = take(leaders[~is_leader], followers)
+        sizes, gains = np.bincount(group[followers]), np.bincount(group[followers[is_duplicate]])
+        gains = np.append(gains, np.zeros(len(sizes) - len(gains)))
+        is_crowd = ((sizes > SMALL_SET) & (gains < LEAST_GAIN * sizes))[group[followers]]
+        unlike.append(followers[~is_duplicate & is_crowd])
+        remaining = followers[~is_duplicate & ~is_crowd]
+    rest = np.sort(np.concatenate(unlike))
+    if len(rest):
+        leaders, followers = _along(*_listed_pairs(table[rest], listed), len(rest))
+        take(rest[leaders], rest[followers])
     ids = table["item_id"]
     return pl.DataFrame(
         {
@@ -317,19 +342,58 @@ def _near_removals(
     )
 
 
-def _set_of(table: pl.DataFrame, pairs: pl.DataFrame, kind: str, key: str) -> Integers:
-    """For every row, a number that rows have in common whose keys are joined by pairs of that kind."""
-    codes = table[key].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
-    ends = _positions(table["item_id"], pairs.filter(pl.col("kind") == kind))
-    count = int(codes.max()) + 1 if len(codes) else 0
-    return np.asarray(components(count, codes[ends[0]], codes[ends[1]])[codes])
+def _listed_pairs(table: pl.DataFrame, listed: dict[str, pl.DataFrame]) -> Pair:
+    """Rows of ``table`` that the listed near pairs make duplicates; the better one first.
+
+    ``listed``: of every key that counts, the codes (one, other) that are near. Two rows must be equal in the other key.
+    """
+    rows = table.with_row_index("row")
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for key, near in listed.items():
+        code = f"{key}_code"
+        shared = [f"{name}_code" for name in listed if name != key] + ["apart"]
+        counts = rows.group_by(code).len("items")
+        # From the end with fewer items, so that a picture of a million texts is not laid out for every neighbour.
+        is_fewer = pl.col("items") <= pl.col("items_other")
+        near = (  # noqa: PLW2901
+            near.join(counts, left_on="one", right_on=code)
+            .join(counts, left_on="other", right_on=code, suffix="_other")
+            .select(
+                few=pl.when(is_fewer).then("one").otherwise("other"),
+                many=pl.when(is_fewer).then("other").otherwise("one"),
+            )
+        )
+        ends = near.join(rows.select("row", *shared, few=code), on="few").join(
+            rows.select("row", *shared, many=code), on=["many", *shared], suffix="_other"
+        )
+        found.append((ends["row"].cast(pl.Int64).to_numpy(), ends["row_other"].cast(pl.Int64).to_numpy()))
+    one, other = (np.concatenate([part[k] for part in found]) for k in (0, 1))
+    return np.minimum(one, other), np.maximum(one, other)
 
 
-def _positions(ids: pl.Series, pairs: pl.DataFrame) -> Pair:
-    """Both ends of the pairs as positions in ``ids``; pairs with an end elsewhere are left out."""
+def _along(left: Integers, right: Integers, count: int) -> Pair:
+    """Who stays for whom: in order, a row that nothing before it removed removes those that it is paired with.
+
+    ``left`` < ``right``, of ``count`` rows.
+    """
+    order = np.lexsort((right, left))
+    right = right[order]
+    offsets = np.searchsorted(left[order], np.arange(count + 1)).tolist()
+    keeper = np.full(count, -1)
+    for row in range(count):
+        if keeper[row] < 0 and offsets[row] < offsets[row + 1]:
+            others = right[offsets[row] : offsets[row + 1]]
+            keeper[others[keeper[others] < 0]] = row
+    followers = np.flatnonzero(keeper >= 0)
+    return keeper[followers], followers
+
+
+def _positions(ids: pl.Series, pairs: pl.DataFrame, kind: str | None = None) -> Pair:
+    """Both ends of the pairs (of one kind) as positions in ``ids``; pairs with an end elsewhere are left out."""
     where = pl.DataFrame({"id": ids}).with_row_index("position")
     ends = (
-        pairs.select("item_id", "other_item_id")
+        pairs.filter(True if kind is None else pl.col("kind") == kind)
+        .select("item_id", "other_item_id")
         .join(where, left_on="item_id", right_on="id", maintain_order="left")
         .join(where, left_on="other_item_id", right_on="id", suffix="_other", maintain_order="left")
     )

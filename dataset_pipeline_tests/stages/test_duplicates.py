@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from dataset_pipeline.config import Duplicates, ImageDuplicates, TextDuplicates
 from dataset_pipeline.stages import duplicates, pair_search, picture_pairs, similarity, text_pairs
 from dataset_pipeline.stages.duplicates import Deduplicated, deduplicate, find_pairs
-from dataset_pipeline.stages.similarity import Pixels
+from dataset_pipeline.stages.similarity import Floats, Integers, Pixels
 from dataset_pipeline.tables import DEDUPLICATED, IMAGES, PAIRS, REMOVED, empty
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.stages.crafted import (
@@ -417,6 +417,35 @@ def test_many_different_pictures_of_one_hash_are_no_pairs(monkeypatch: pytest.Mo
     assert found == [(f"{n:04}", f"{2000 + n}", "near_image") for n in range(3)]
 
 
+def test_a_long_chain_of_texts_takes_few_comparisons_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each text is the next 60 of many letters: near to the four before and after it, and joined to all others.
+    letters = "".join(map(chr, np.random.default_rng(1).integers(0x4E00, 0x9FFF, 4_060).tolist()))
+    rows = [{"item_id": f"{n:04}", "title": letters[n : n + 60]} for n in range(4_000)]
+    compared = 0
+
+    def counting(keys: pl.Series, left: Integers, right: Integers, chars: int) -> Floats:
+        nonlocal compared
+        compared += len(left)
+        return similarity.jaccard_of_texts(keys, left, right, chars)
+
+    monkeypatch.setattr(duplicates, "jaccard_of_texts", counting)
+    result = run(rows, keep=())
+    assert removed(result) == {f"{n:04}": f"{n - n % 5:04}" for n in range(4_000) if n % 5}
+    assert compared <= 2 * len(rows)
+    assert result.items.collect()["duplicate_group"].unique().to_list() == ["0000"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda pair: pair[0] < pair[1])))
+def test_who_stays_for_whom_along_pairs(pairs: list[tuple[int, int]]) -> None:
+    keeper: dict[int, int] = {}
+    for row, other in itertools.product(range(10), repeat=2):
+        if (row, other) in pairs and row not in keeper and other not in keeper:
+            keeper[other] = row
+    left, right = np.array(pairs, np.int64).reshape(-1, 2).T
+    leaders, followers = duplicates._along(left, right, 10)
+    assert dict(zip(followers.tolist(), leaders.tolist(), strict=True)) == keeper
+
+
 # -- which one stays -----------------------------------------------------------------------
 
 LONG = "a red cotton shirt with long sleeves and two pockets on the front"
@@ -713,6 +742,11 @@ def test_every_item_is_kept_or_removed_for_a_kept_one_that_it_duplicates(
     shuffled = list(rows.values())
     shuffler.shuffle(shuffled)
     again = run(shuffled, PICTURES, item=item)
+    with pytest.MonkeyPatch.context() as patch:  # as in large sets of unlike items
+        patch.setattr(duplicates, "SMALL_SET", 0)
+        patch.setattr(duplicates, "LEAST_GAIN", 2.0)
+        along = run(shuffled, PICTURES, item=item)
+    assert along.removed.collect().equals(result.removed.collect())
     assert again.items.collect().equals(result.items.collect())
     assert again.removed.collect().equals(result.removed.collect())
     assert again.conflicts.equals(result.conflicts)
