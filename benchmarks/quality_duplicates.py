@@ -595,8 +595,9 @@ def alike_names(names: pl.DataFrame, settings: TextDuplicates) -> similarity.Flo
     """Similarity of all pairs of different names that reach ``settings.min_jaccard``."""
     scores = [np.zeros(0)]
     for language in LANGUAGES:
-        sets = similarity.shingles(long_names(names, language), settings.shingle_chars)
-        scores += [score for _, _, score in leak_search.near_texts(sets, settings, everything)]
+        search = leak_search.TextSearch(long_names(names, language), settings)
+        scores += [score for _, _, score in search.near(everything)]
+        assert search.uncompared == 0
     score = np.concatenate(scores)
     return score[score >= settings.min_jaccard]
 
@@ -662,11 +663,12 @@ def jaccard_curve(texts: list[str], names: pl.DataFrame) -> pl.DataFrame:
 
 
 def text_searches(texts: list[str], edited: Edited) -> pl.DataFrame:
-    """Near pairs among texts and edits: MinHash bands against the exact prefix filter."""
+    """Near pairs among texts and edits: MinHash bands against the exact search of the leak audit."""
     keys = pl.Series([*texts, *itertools.chain.from_iterable(edited.copies.values())]).unique().sort()
     rows = []
-    sets = similarity.shingles(keys, TEXTS.shingle_chars)
-    edges = leak_search.near_texts(sets, TEXTS, everything)
+    search = leak_search.TextSearch(keys, TEXTS)
+    edges = list(search.near(everything))
+    assert search.uncompared == 0
     truth = {
         (int(i), int(j))
         for left, right, s in edges
@@ -677,7 +679,7 @@ def text_searches(texts: list[str], edited: Edited) -> pl.DataFrame:
         settings = TEXTS.model_copy(update={"permutations": permutations})
         left, right, _ = text_pairs.near_text_pairs(keys, settings)
         found = {(min(int(i), int(j)), max(int(i), int(j))) for i, j in zip(left, right, strict=True)}
-        assert found <= truth, "MinHash bands found a pair that the prefix filter missed"
+        assert found <= truth, "MinHash bands found a pair that the exact search missed"
         rows.append(
             (
                 f"**{permutations}**" if permutations == TEXTS.permutations else f"{permutations}",
@@ -685,7 +687,7 @@ def text_searches(texts: list[str], edited: Edited) -> pl.DataFrame:
                 percent(len(found) / len(truth)),
             )
         )
-    rows.append(("leak audit: prefix filter", f"{len(truth):,}", percent(1.0)))
+    rows.append(("leak audit: equal parts of sets", f"{len(truth):,}", percent(1.0)))
     return table(rows, "permutations", "near pairs found", "share")
 
 

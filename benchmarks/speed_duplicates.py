@@ -78,11 +78,9 @@ def near_texts(texts: pl.Series) -> Pairs:
 
 
 def near_texts_audited(texts: pl.Series) -> Pairs:
-    """The search of the leak audit: prefix filter."""
-    sets = similarity.shingles(texts, TEXTS.shingle_chars)
-    found = leak_search.joined(
-        list(leak_search.near_texts(sets, TEXTS, lambda left, _: np.ones(len(left), bool)))
-    )
+    """The search of the leak audit: equal parts of sets."""
+    search = leak_search.TextSearch(texts, TEXTS)
+    found = leak_search.joined(list(search.near(lambda left, _: np.ones(len(left), bool))))
     holds = found[2] >= TEXTS.min_jaccard
     return ordered(found[0][holds], found[1][holds])
 
@@ -134,7 +132,7 @@ def main() -> None:
     for count in (SMALL,) if quick else (SMALL, 100_000):
         texts = made_texts(count)
         found = report("near texts: MinHash bands", len(texts), lambda t=texts: near_texts(t))
-        audited = report("near texts: prefix filter", len(texts), lambda t=texts: near_texts_audited(t))
+        audited = report("near texts: equal parts of sets", len(texts), lambda t=texts: near_texts_audited(t))
         assert np.array_equal(found, audited), "the two searches differ"
         if count == SMALL:
             every = report("near texts: all pairs", len(texts), lambda t=texts: near_texts_by_force(t))

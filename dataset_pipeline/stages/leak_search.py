@@ -3,7 +3,7 @@
 Belongs here: finding pairs for the audit of a split (``leakage``), and copies to plant, which tell how much the
 searches miss. Does not belong here: what counts as nearly the same (``similarity``), and counting what crosses
 splits. Pictures are all compared with each other, or through random projections instead of cells and pHash; texts through
-prefix filtering, which is exact, instead of MinHash.
+equal parts of their sets of shingles, which is exact, instead of MinHash.
 """
 
 import itertools
@@ -14,20 +14,21 @@ import numpy.typing as npt
 import polars as pl
 
 from dataset_pipeline.config import ImageDuplicates, TextDuplicates
+from dataset_pipeline.stages.pair_search import Hashes, pairs_with_equal_keys
 from dataset_pipeline.stages.similarity import (
     LUMINANCE,
     Flags,
     Floats,
     Integers,
     Pixels,
-    Shingles,
     compare_pictures,
     cropped,
-    jaccard,
+    jaccard_of_texts,
     luminance,
     may_be_near,
     near_pictures,
     quick,
+    shingle_blocks,
     standardised,
     turned,
 )
@@ -58,6 +59,20 @@ MAX_DIFFERING_BITS = 0.08
 PROJECTION_WINDOW = 256
 """In one table a picture is compared with at most so many others of one key; more is counted."""
 
+PARTS = 35
+"""So many parts of the shingles of a text are compared at the most: 595 pairs of parts."""
+
+FEW_TEXTS = 1024
+"""So many texts of one size are all compared."""
+
+COMPARED_PER_TEXT, MIN_COMPARED, CROWD_WINDOW = 8, 1 << 20, 16
+"""By one pair of parts so many comparisons a text are made, and so many at least; where more texts have both in common,
+each is compared with so many next to it."""
+
+MEASURED_PER_TEXT, MIN_MEASURED, NEAR_MISSES, LEAST_NEAR_MISS = 8, 1_000_000, 200_000, 0.6
+"""So many candidates are measured a text, and so many at least. Among the first NEAR_MISSES, those of a similarity of
+LEAST_NEAR_MISS are listed, below the threshold too."""
+
 PLANTED_COPIES = 100
 NEAREST_PAIRS = 24
 
@@ -65,8 +80,9 @@ _ROWS = 2048
 _LOOKUPS_AT_ONCE = 1 << 16
 _GRID = 8
 _INSET = 0.07  # of every edge, which a border may cover and a crop may take
-_PRODUCTS_AT_ONCE = 1 << 21
-_SHARED_IN_PREFIX = 8  # with 1, every pair of texts with a rare word in common would be measured
+_SKETCH_WORDS = 4
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_ROUNDING = 1e-9
 
 Edges = tuple[Integers, Integers, Floats]
 """Positions left and right, and the similarity of each pair."""
@@ -319,49 +335,170 @@ def planted_pictures(
 # -- texts ---------------------------------------------------------------------------------
 
 
-def near_texts(sets: Shingles, settings: TextDuplicates, are_wanted: Wanted) -> Iterator[Edges]:
-    """Wanted pairs of texts that share a rare shingle, with their true Jaccard similarity (left, right, score).
+class TextSearch:
+    """Pairs of texts of ``min_jaccard`` and more, by parts of their sets of shingles that are equal.
 
-    Part by part, in bounded memory, left < right. Every wanted pair at or above ``min_jaccard`` is among them:
-    prefix filtering (Chaudhuri, Ganti and Kaushik 2006; with several shared shingles: Wang, Li and Feng 2012).
-    With shingles in one order for all texts, rarest first, two sets of that similarity share k of their first
-    |s| - ceil(t |s|) + k shingles, for any k up to the number that they share. Pairs below the threshold that
-    came up are there too; they are the near misses.
+    Two sets of that similarity differ in a few shingles, d at the most, given their sizes. All shingles are divided
+    among d + 2 parts by their hashes, so of two such sets two parts at least are equal: every such pair is a candidate
+    (PartEnum; Arasu, Ganti and Kaushik 2006). Where d + 2 is more than PARTS, so many parts are looked at, and a pair
+    of long texts is missed with a chance of 2e-6 (two of 35 parts, each equal with a chance of 1 / e, binomial).
+
+    Memory and time are in proportion to the texts: what is left out of crowds, such as texts by a template, is counted.
     """
-    from scipy.sparse import csr_array
 
-    sizes = sets.sizes
-    text = np.repeat(np.arange(len(sizes)), sizes)
-    _, shingle, frequency = np.unique(sets.values, return_inverse=True, return_counts=True)
-    order = np.lexsort((shingle, frequency[shingle], text))
-    text, shingle = text[order], shingle[order]
-    rank = np.arange(len(text)) - sets.offsets[:-1][text]
-    needed = np.ceil(settings.min_jaccard * sizes - 1e-9).astype(np.int64)
-    prefix = sizes - needed + _SHARED_IN_PREFIX
-    in_prefix = rank < prefix[text]
-    text, shingle = text[in_prefix], shingle[in_prefix]
-    rows = csr_array(
-        (np.ones(len(text), np.int32), (text, shingle)), shape=(len(sizes), max(len(frequency), 1))
-    )
-    columns = rows.T.tocsr()
-    load = np.bincount(text, weights=np.diff(columns.indptr)[shingle], minlength=len(sizes))
-    start = 0
-    total = np.cumsum(load)
-    while start < len(sizes):
-        done = total[start - 1] if start else 0
-        stop = max(int(np.searchsorted(total, done + _PRODUCTS_AT_ONCE, side="right")), start + 1)
-        shared = (rows[start:stop] @ columns).tocoo()
-        left, right = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
-        small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
-        keep = (left < right) & (small >= settings.min_jaccard * large - 1e-9)
-        keep &= shared.data >= np.minimum(np.maximum(needed[left], needed[right]), _SHARED_IN_PREFIX)
-        left, right = left[keep], right[keep]
-        is_wanted = are_wanted(left, right)
-        left, right = left[is_wanted], right[is_wanted]
-        score = jaccard(sets, left, right)
-        close = score >= min(0.6, settings.min_jaccard)
-        yield left[close], right[close], score[close]
-        start = stop
+    def __init__(self, keys: pl.Series, settings: TextDuplicates) -> None:
+        """Texts shorter than ``shingle_chars`` are near to none."""
+        self.uncompared = 0
+        """Comparisons left out, once the search is done."""
+        self._settings = settings
+        self._rows = np.flatnonzero((keys.str.len_chars() >= settings.shingle_chars).to_numpy())
+        self._keys = keys.gather(self._rows)
+        self._sizes = np.zeros(len(self._rows), np.int64)
+        self._sketches = np.zeros((_SKETCH_WORDS, len(self._rows)), np.uint64)
+        start = 0
+        for sets in shingle_blocks(self._keys, settings.shingle_chars):
+            stop = start + len(sets.sizes)
+            self._sizes[start:stop] = sets.sizes
+            bit = np.uint64(1) << (sets.values & np.uint64(63))
+            word = (sets.values >> np.uint64(6)) % np.uint64(_SKETCH_WORDS)
+            for number in range(_SKETCH_WORDS):
+                bits = np.where(word == number, bit, np.uint64(0))
+                self._sketches[number, start:stop] = np.bitwise_xor.reduceat(bits, sets.offsets[:-1])
+            start = stop
+
+    @property
+    def method(self) -> str:
+        """How the search went, in words, once it is done."""
+        exact = [top for _, top, parts in self._levels() if parts <= PARTS]
+        said = "exact"
+        if len(exact) < len(list(self._levels())):
+            said += f" up to {max(exact, default=0)} shingles; of longer ones a pair is missed with a chance of 2e-6"
+        return (
+            f"equal parts of sets of character shingles ({said}), verified by Jaccard; "
+            f"{self.uncompared:,} comparisons left out in crowds"
+        )
+
+    def near(self, are_wanted: Wanted, come_first: Wanted | None = None) -> Iterator[Edges]:
+        """Wanted pairs with their true Jaccard similarity, part by part: (left, right, score), left < right, each once.
+
+        Pairs below ``min_jaccard`` that came up are there too, of the first NEAR_MISSES candidates: the near misses.
+        MEASURED_PER_TEXT pairs a text are measured, on average; of those that ``come_first``, as many again.
+        """
+        room = MEASURED_PER_TEXT * len(self._rows) + MIN_MEASURED
+        rooms, near_misses = [room, room], NEAR_MISSES
+        least = min(LEAST_NEAR_MISS, self._settings.min_jaccard)
+        self.uncompared = 0
+        for left, right in self._candidates():
+            # Sketches differ in no more bits than sets in shingles (Mitzenmacher, Pagh and Pham 2014).
+            bits = np.bitwise_count(self._sketches[:, left] ^ self._sketches[:, right]).sum(axis=0)
+            total = self._sizes[left] + self._sizes[right]
+            may_be = bits <= _most_differing(total, least if near_misses > 0 else self._settings.min_jaccard)
+            left, right = left[may_be], right[may_be]  # noqa: PLW2901
+            i, j = self._rows[left], self._rows[right]
+            is_wanted = are_wanted(i, j)
+            first = is_wanted if come_first is None else is_wanted & come_first(i, j)
+            for number, chosen in enumerate((first, is_wanted & ~first)):
+                taken = np.flatnonzero(chosen)
+                self.uncompared += max(len(taken) - rooms[number], 0)
+                taken = taken[: rooms[number]]
+                rooms[number] -= len(taken)
+                near_misses -= len(taken)
+                score = jaccard_of_texts(self._keys, left[taken], right[taken], self._settings.shingle_chars)
+                close = score >= least
+                yield i[taken][close], j[taken][close], score[close]
+
+    def _levels(self) -> Iterator[tuple[Integers, int, int]]:
+        """Texts of two neighbouring classes of sizes, the largest size of the first class, and their number of parts.
+
+        Sizes within a class, and those of near texts, differ by the factor ``min_jaccard`` at the most; so two near
+        texts are of one class or of neighbouring ones.
+        """
+        least, low = self._settings.min_jaccard, 1
+        order = np.argsort(self._sizes, kind="stable")
+        ordered = self._sizes[order]
+        while len(ordered) and low <= ordered[-1]:
+            above = int(low / least + _ROUNDING) + 1
+            first, second, third = np.searchsorted(ordered, [low, above, int(above / least + _ROUNDING) + 1])
+            if second > first and third > first + 1:
+                top = int(ordered[second - 1])
+                largest = min(int(top / least + _ROUNDING), int(ordered[third - 1]))
+                yield np.sort(order[first:third]), top, int(_most_differing(top + largest, least)) + 2
+            low = above
+
+    def _candidates(self) -> Iterator[tuple[Integers, Integers]]:
+        """Pairs of two equal parts, left < right, each once: in the first two that are equal. Of few texts, all pairs."""
+        for rows, top, count in self._levels():
+            if len(rows) <= FEW_TEXTS:
+                left, right = np.triu_indices(len(rows), 1)
+                is_new = self._fit(rows[left], rows[right], top)
+                yield rows[left[is_new]], rows[right[is_new]]
+                continue
+            parts = self._parts(rows, count)
+            # The most telling ones first, so that few pairs are first equal in what all have in common.
+            distinct = np.array([len(np.unique(part)) for part in parts])
+            parts = parts[np.argsort(-distinct, kind="stable")]
+            for other, one in itertools.combinations(range(len(parts)), 2):
+                key = parts[other].astype(np.uint64) << np.uint64(32) | parts[one]
+                order, window = self._crowds(key, parts, one)
+                for left, right in pairs_with_equal_keys(key, order=order, window=window):
+                    is_new = self._fit(rows[left], rows[right], top)
+                    for earlier in range(one):
+                        if earlier != other:
+                            is_new[is_new] = parts[earlier, left[is_new]] != parts[earlier, right[is_new]]
+                    i, j = rows[left[is_new]], rows[right[is_new]]
+                    yield np.minimum(i, j), np.maximum(i, j)
+
+    def _fit(self, left: Integers, right: Integers, top: int) -> Flags:
+        """Whether the sizes allow for a near pair of this level, one of which has ``top`` shingles at the most."""
+        small = np.minimum(self._sizes[left], self._sizes[right])
+        large = np.maximum(self._sizes[left], self._sizes[right])
+        return np.asarray((small <= top) & (small >= self._settings.min_jaccard * large - _ROUNDING))
+
+    def _crowds(self, key: Hashes, parts: npt.NDArray[np.uint32], after: int) -> tuple[Integers, Integers]:
+        """Order of the keys, and with how many that follow in it each is compared: all of its key's where these are few.
+
+        In a crowd the order is that of the parts that come ``after``: the more are equal, the nearer two texts lie.
+        """
+        order = np.argsort(key, kind="stable")
+        starts = np.flatnonzero(np.diff(key[order], prepend=~key[order[:1]]))
+        sizes = np.diff(starts, append=len(key))
+        cost = sizes * (sizes - 1) // 2
+        by_cost = np.argsort(cost, kind="stable")
+        is_crowd = np.zeros(len(sizes), bool)
+        is_crowd[by_cost] = np.cumsum(cost[by_cost]) > COMPARED_PER_TEXT * len(key) + MIN_COMPARED
+        is_crowd &= sizes > CROWD_WINDOW + 1
+        if is_crowd.any():
+            inside = np.repeat(is_crowd, sizes)
+            rows = order[inside]
+            following = [parts[(after + k) % len(parts), rows] for k in (1, 2, 3)]
+            order[inside] = rows[np.lexsort([*following[::-1], key[rows]])]
+            compared = CROWD_WINDOW * sizes[is_crowd] - CROWD_WINDOW * (CROWD_WINDOW + 1) // 2
+            self.uncompared += int((cost[is_crowd] - compared).sum())
+        return order, np.repeat(np.where(is_crowd, CROWD_WINDOW, sizes), sizes)
+
+    def _parts(self, rows: Integers, count: int) -> npt.NDArray[np.uint32]:
+        """Hash of every one of ``count`` parts of every text, the first PARTS of them, shape (parts, texts)."""
+        used = min(count, PARTS)
+        parts = np.zeros((used, len(rows)), np.uint32)
+        start = 0
+        for sets in shingle_blocks(self._keys.gather(rows), self._settings.shingle_chars):
+            stop = start + len(sets.sizes)
+            text = np.repeat(np.arange(stop - start), sets.sizes)
+            part = ((sets.values >> np.uint64(24)) * np.uint64(count) >> np.uint64(24)).astype(np.int64)
+            value = (sets.values * _SPREAD >> np.uint64(32)).astype(np.float64)
+            at = text * used + part
+            if used < count:
+                at, value = at[part < used], value[part < used]
+            # Sums of 32-bit numbers are exact in a float64.
+            sums = np.bincount(at, value, (stop - start) * used).astype(np.uint64)
+            parts[:, start:stop] = (sums * _SPREAD >> np.uint64(32)).reshape(-1, used).T
+            start = stop
+        return parts
+
+
+def _most_differing(total: Integers | int, least: float) -> Integers:
+    """In how many elements two sets of so many together differ at the most, at a Jaccard similarity of ``least``."""
+    return np.asarray((1 - least) / (1 + least) * total + _ROUNDING).astype(np.int64)
 
 
 def planted_texts(keys: pl.Series, seed: int) -> tuple[Integers, pl.Series, list[str]]:

@@ -19,20 +19,19 @@ from dataset_pipeline.stages.leak_search import (
     PLANTED_COPIES,
     Edges,
     PictureSearch,
+    TextSearch,
     best_crossing,
     joined,
-    near_texts,
     planted_pictures,
     planted_texts,
 )
 from dataset_pipeline.stages.similarity import (
     Flags,
     Integers,
-    jaccard,
+    jaccard_of_texts,
     load_thumbnails,
     near_pictures,
     pictures_of,
-    shingles,
     text_chars,
     text_key,
 )
@@ -121,7 +120,7 @@ class _Audit:
         self.leaked = {name: np.zeros(self.table.height, bool) for name in self.divisions}
         self.not_linked: dict[str, int] = {}
         self.is_exhaustive = True
-        """Whether every near pair is looked at: texts always are, pictures where there are not too many."""
+        """Whether every near pair is looked at: of texts but for crowds, of pictures where there are not too many."""
         self.planted: dict[str, dict[str, dict[str, int]]] = {}
         self.method: dict[str, str] = {}
 
@@ -200,16 +199,20 @@ class _Audit:
         distinct = keys.unique().sort()
         codes = _codes(keys)
         origins, copies, names = planted_texts(distinct, self.config.seed)
-        sets = shingles(pl.concat([distinct, copies]), settings.shingle_chars)
+        both = pl.concat([distinct, copies])
         # A short text that gained a word is only a true near-duplicate where it says so itself.
         first = len(distinct)
-        truth = jaccard(sets, origins, np.arange(first, first + len(copies))) >= settings.min_jaccard
+        copy = np.arange(first, first + len(copies))
+        truth = jaccard_of_texts(both, origins, copy, settings.shingle_chars) >= settings.min_jaccard
         planted = _Planted(first, origins)
         links, short_links = self._near_links(rows, codes), self._near_links(rows, codes)
         is_long = distinct.to_frame("key").select(text_chars(pl.col("key")) >= minimum).to_series().to_numpy()
         first_row = _first_rows(rows, codes, first)
         best = joined([])
-        for found in near_texts(sets, settings, lambda i, j: planted.are_wanted(i, j, links)):
+        search = TextSearch(both, settings)
+        for found in search.near(
+            lambda i, j: planted.are_wanted(i, j, links), lambda i, j: planted.come_first(i, j, links)
+        ):
             holds = found[2] >= settings.min_jaccard
             left, right, score = planted.take_out(found, holds)
             best = best_crossing(*joined([best, (left, right, score)]), self.splits[first_row])
@@ -218,7 +221,8 @@ class _Audit:
                 of.add((left[taken], right[taken], score[taken]))
         known = [name for name, true in zip(names, truth, strict=True) if true]
         self.planted["near_text"] = _planted_counts(known, truth[truth], planted.is_found[truth])
-        self.method["near_text"] = "prefix filter on character shingles (exact), verified by Jaccard"
+        self.method["near_text"] = search.method
+        self.is_exhaustive &= search.uncompared == 0
         self._record_near("near_text", "text", rows, links)
         if not is_long.all():
             self._record_near("near_short_text", "", rows, short_links)
@@ -442,6 +446,11 @@ class _NearLinks:
         crosses = [tally.crossing(left, right) > 0 for tally in self.tallies.values()]
         return np.asarray(np.logical_or.reduce(crosses))
 
+    def must_not_cross(self, left: Integers, right: Integers) -> Flags:
+        """Whether a pair would be a leak of the split or its folds, not of the random split only."""
+        crosses = [t.crossing(left, right) > 0 for name, t in self.tallies.items() if name != "random"]
+        return np.asarray(np.logical_or.reduce(crosses))
+
     def add(self, edges: Edges) -> None:
         """Count these links."""
         left, right, score = edges
@@ -472,6 +481,13 @@ class _Planted:
         wanted[is_real] = links.are_wanted(left[is_real], right[is_real])
         wanted[~is_real] = left[~is_real] == self._origins[right[~is_real] - self._first]
         return wanted
+
+    def come_first(self, left: Integers, right: Integers, links: _NearLinks) -> Flags:
+        """Of wanted pairs, all but those that count for the random split only."""
+        is_real = right < self._first
+        first = ~is_real
+        first[is_real] = links.must_not_cross(left[is_real], right[is_real])
+        return first
 
     def take_out(self, edges: Edges, holds: Flags | None = None) -> Edges:
         """The edges without copies. Copies are noted as found (where the edge ``holds``)."""

@@ -107,12 +107,12 @@ def pairs_with_equal_keys(
     keys: npt.NDArray[np.generic],
     found: PairList | None = None,
     order: Integers | None = None,
-    window: int | None = None,
+    window: int | Integers | None = None,
 ) -> Iterator[Pair]:
     """All pairs of positions whose keys are equal, in parts of bounded size.
 
     With a full ``found``, sets of equal keys that are joined already are left out. With a ``window``, a position is
-    paired with so many that follow it in ``order``, which must sort the keys, and no others.
+    paired with so many that follow it in ``order``, which must sort the keys, and no others: one number, or one a place.
     """
     if order is None:
         order = np.argsort(keys, kind="stable")

@@ -590,6 +590,10 @@ def jaccard(sets: Shingles, left: Integers, right: Integers) -> Floats:
 def jaccard_of_texts(keys: pl.Series, left: Integers, right: Integers, chars: int) -> Floats:
     """``jaccard`` of pairs of texts at these positions, in bounded memory however long the texts are."""
     found = np.zeros(len(left))
+    if len(left) == 0:
+        return found
+    rows, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
+    keys, left, right = keys.gather(rows), ends[: len(left)], ends[len(left) :]
     lengths = keys.str.len_chars().to_numpy().astype(np.int64)
     total = np.cumsum(lengths[left] + lengths[right])
     start = 0

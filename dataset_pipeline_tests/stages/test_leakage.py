@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig, ImageDuplicates
 from dataset_pipeline.errors import GateError
-from dataset_pipeline.stages import duplicates, leak_search, leakage, similarity
+from dataset_pipeline.stages import duplicates, leak_search, leakage, pair_search, similarity
 from dataset_pipeline.stages.leakage import Leakage, audit_leakage
-from dataset_pipeline.stages.similarity import Flags, Integers, Pixels
+from dataset_pipeline.stages.similarity import Flags, Floats, Integers, Pixels
 from dataset_pipeline.stages.split import split_items
 from dataset_pipeline.tables import IMAGES, PAIRS
 from dataset_pipeline_tests.stages.crafted import (
@@ -423,24 +423,152 @@ def test_a_crowd_of_alike_pictures_costs_a_bounded_number_of_comparisons(
 WORDS = ("red", "blue", "cotton", "linen", "shirt", "trousers", "with", "sleeves", "pockets", "size")
 
 
+def near_texts(
+    texts: pl.Series, **options: Any
+) -> tuple[dict[tuple[int, int], float], leak_search.TextSearch]:
+    """Every pair that the search finds, each once, with its score."""
+    search = leak_search.TextSearch(texts, config(duplicates={"text": options}).duplicates.text)
+    left, right, score = leak_search.joined(list(search.near(every)))
+    assert (left < right).all()
+    found = dict(zip(zip(left.tolist(), right.tolist(), strict=True), score.tolist(), strict=True))
+    assert len(found) == len(left)
+    return found, search
+
+
+def slow_near_texts(texts: pl.Series, threshold: float) -> dict[tuple[int, int], float]:
+    """Every pair compared, with sets of strings."""
+    sets = [{text[at : at + 4] for at in range(len(text) - 3)} for text in texts]
+    scores = {
+        (i, j): len(sets[i] & sets[j]) / len(sets[i] | sets[j])
+        for i, j in itertools.combinations(range(len(texts)), 2)
+        if sets[i] | sets[j]
+    }
+    return {pair: score for pair, score in scores.items() if score >= threshold}
+
+
+def above(found: dict[tuple[int, int], float], threshold: float) -> dict[tuple[int, int], float]:
+    return {pair: pytest.approx(score) for pair, score in found.items() if score >= threshold}
+
+
 @given(
-    st.lists(st.lists(st.sampled_from(WORDS), min_size=3, max_size=9).map(" ".join), max_size=25),
+    st.lists(st.lists(st.sampled_from(WORDS), min_size=0, max_size=9).map(" ".join), max_size=25),
     st.sampled_from([0.5, 0.7, 0.85, 1.0]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_near_texts_are_all_pairs_of_that_jaccard_similarity(texts: list[str], threshold: float) -> None:
-    chosen = config(duplicates={"text": {"min_jaccard": threshold}}).duplicates.text
-    sets = similarity.shingles(pl.Series(texts, dtype=pl.String), 4)
-    left, right = np.triu_indices(len(texts), 1)
-    score = similarity.jaccard(sets, left, right)
-    expected = set(zip(left[score >= threshold].tolist(), right[score >= threshold].tolist(), strict=True))
-    for size in (3, 1 << 21):  # in many parts, and in one
+    keys = pl.Series(texts, dtype=pl.String)
+    expected = slow_near_texts(keys, threshold)
+    for few, size in ((1024, 1), (0, 1), (0, 1 << 17)):  # all pairs; by equal parts, in many steps and in one
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(leak_search, "_PRODUCTS_AT_ONCE", size)
-            parts = list(leak_search.near_texts(sets, chosen, every))
-        found = [(i, j, s) for i, j, s in zip(*leak_search.joined(parts), strict=True)]
-        assert len({(i, j) for i, j, _ in found}) == len(found)
-        assert {(i, j) for i, j, s in found if s >= threshold} == expected
+            patch.setattr(leak_search, "FEW_TEXTS", few)
+            patch.setattr(pair_search, "_CANDIDATES_AT_ONCE", size)
+            found, search = near_texts(keys, min_jaccard=threshold)
+        assert above(found, threshold) == expected
+        assert search.uncompared == 0
+
+
+def changed_at_will(generator: np.random.Generator, text: str) -> str:
+    """The text with some letters replaced, wherever that is, and some cut off at the end."""
+    letters = list(text)
+    for at in generator.integers(0, len(text), generator.integers(0, 2 + len(text) // 30)):
+        letters[at] = chr(generator.integers(97, 123))
+    return "".join(letters[: len(text) - generator.integers(0, 5)])
+
+
+@pytest.mark.parametrize("chars", [30, 90, 190])
+def test_texts_of_any_length_up_to_the_exact_one_are_all_found(
+    chars: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leak_search, "FEW_TEXTS", 0)
+    # Pairs from far above the threshold to far below it, and at it: where differences lie is left to chance.
+    generator = np.random.default_rng(chars)
+    texts = ["".join(map(chr, generator.integers(97, 123, chars))) for _ in range(40)]
+    texts += [changed_at_will(generator, text) for text in texts for _ in range(8)]
+    keys = pl.Series(texts)
+    expected = slow_near_texts(keys, 0.85)
+    assert len(expected) > 50
+    assert min(expected.values()) < 0.88
+    found, search = near_texts(keys)
+    assert above(found, 0.85) == expected
+    assert "shingles (exact)" in search.method
+
+
+def test_long_texts_are_found_though_not_all_parts_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leak_search, "FEW_TEXTS", 0)
+    generator = np.random.default_rng(1)
+    texts = ["".join(map(chr, generator.integers(97, 123, 2000))) for _ in range(20)]
+    texts += [changed_at_will(generator, changed_at_will(generator, text)) for text in texts]
+    keys = pl.Series(texts)
+    found, search = near_texts(keys)
+    assert above(found, 0.85) == slow_near_texts(keys, 0.85) != {}
+    assert "missed with a chance of 2e-6" in search.method
+
+
+def test_two_equal_parts_of_35_are_as_likely_as_is_said() -> None:
+    # Sets that differ in d of d + 2 parts' worth of elements: a part is untouched with a chance of 1 / e.
+    equal = (1 - 1 / 300) ** 298
+    missed = (1 - equal) ** leak_search.PARTS + leak_search.PARTS * equal * (1 - equal) ** (
+        leak_search.PARTS - 1
+    )
+    assert 1e-6 < missed < 3e-6
+
+
+ORDERS = pl.Series([f"order number {n:06d} confirmed, thank you for buying with us" for n in range(700)])
+"""Nearly all texts have most parts in common."""
+
+
+def test_a_crowd_of_alike_texts_costs_a_bounded_number_of_comparisons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leak_search, "FEW_TEXTS", 0)
+    monkeypatch.setattr(leak_search, "MIN_COMPARED", 0)
+    monkeypatch.setattr(leak_search, "COMPARED_PER_TEXT", 4)
+    monkeypatch.setattr(leak_search, "MIN_MEASURED", 0)
+    measured = 0
+
+    def counting(keys: pl.Series, left: Integers, right: Integers, chars: int) -> Floats:
+        nonlocal measured
+        measured += len(left)
+        return similarity.jaccard_of_texts(keys, left, right, chars)
+
+    monkeypatch.setattr(leak_search, "jaccard_of_texts", counting)
+    candidates = 0
+    listed = pair_search.pairs_with_equal_keys
+
+    def counted(*given: Any, **named: Any) -> Any:
+        nonlocal candidates
+        for left, right in listed(*given, **named):
+            candidates += len(left)
+            yield left, right
+
+    monkeypatch.setattr(leak_search, "pairs_with_equal_keys", counted)
+    found, search = near_texts(ORDERS)
+    truth = slow_near_texts(ORDERS, 0.85)
+    assert len(truth) > 10 * len(ORDERS)
+    assert above(found, 0.85).items() <= truth.items()
+    pairs_of_parts = sum(
+        min(count, leak_search.PARTS) * (min(count, leak_search.PARTS) - 1) // 2
+        for _, _, count in search._levels()
+    )
+    assert candidates <= pairs_of_parts * (4 + leak_search.CROWD_WINDOW) * len(ORDERS)
+    assert measured <= leak_search.MEASURED_PER_TEXT * len(ORDERS)
+    assert search.uncompared > 0
+    assert f"{search.uncompared:,} comparisons left out" in search.method
+
+
+def test_a_leak_is_found_in_a_crowd_that_the_random_split_would_cut_everywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # All orders are in train but one near copy of one of them: it must not be crowded out by pairs that only count
+    # for the random split.
+    monkeypatch.setattr(leak_search, "FEW_TEXTS", 0)
+    monkeypatch.setattr(leak_search, "MIN_MEASURED", 0)
+    rows = [{"item_id": f"{n:04}", "split": "train", "title": title} for n, title in enumerate(ORDERS)]
+    rows += [{"item_id": "x", "split": "test", "title": f"{ORDERS[300]}!"}]
+    rows += [{"item_id": f"y{n}", "split": "test", "title": f"{n} another text {n}"} for n in range(100)]
+    result = audit(rows)
+    assert "0300" in result.crossing["item_id"].to_list()
+    assert set(result.crossing["other_item_id"]) == {"x"}
 
 
 # -- recall --------------------------------------------------------------------------------
@@ -477,7 +605,7 @@ def test_the_recall_of_a_whole_search_is_1_and_that_of_a_broken_one_is_not(
         "5 % cropped at the left": 1.0,
     }
 
-    candidates, texts = leak_search.PictureSearch._candidates, leak_search.near_texts
+    candidates, texts = leak_search.PictureSearch._candidates, leak_search.TextSearch.near
 
     def half_the_pictures(self: Any) -> Any:
         for left, right in candidates(self):
@@ -488,7 +616,7 @@ def test_the_recall_of_a_whole_search_is_1_and_that_of_a_broken_one_is_not(
             yield left[left % 2 == 0], right[left % 2 == 0], score[left % 2 == 0]
 
     monkeypatch.setattr(leak_search.PictureSearch, "_candidates", half_the_pictures)
-    monkeypatch.setattr(leakage, "near_texts", half_the_texts)
+    monkeypatch.setattr(leak_search.TextSearch, "near", half_the_texts)
     recall = audit(rows, images).report["search_recall"]
     assert set(recall["near_image"].values()) == {0.5}
     assert all(share < 0.7 for share in recall["near_text"].values())
