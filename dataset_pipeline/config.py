@@ -653,8 +653,10 @@ class Release(Settings):
         min_length=1,
         description="the first is in data/, each further one in variants/<name>/ and a Hugging Face configuration",
     )
-    max_shard_mib: int = Field(256, ge=1, le=4096)
-    rows_per_row_group: int = Field(100, ge=1, le=10_000)
+    max_shard_mib: int = Field(256, ge=1, le=4096, description="no Parquet file is larger")
+    rows_per_row_group: int = Field(
+        100, ge=1, le=1000, description="at most; what a viewer or a reader of single rows reads at once"
+    )
     notebook: bool = True
 
     @field_validator("images")

@@ -50,6 +50,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "unreadable": "a file that cannot be read as what it should be",
     "schema": "a table lacks a column, or has one of another type",
     "shards": "shards are not numbered completely, or hold another split than their name says",
+    "row_group": "a row group of pictures is over 100 MB or 1,000 rows, or has no page index, which viewers need",
     "duplicate_id": "two rows have one item id",
     "data_metadata_differ": "the shards and metadata/items.parquet disagree",
     "released_and_removed": "an item is both released and removed",
@@ -71,6 +72,9 @@ BASELINES: Final = "reports/baselines.json"
 
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
 _MAX_ROW_GROUP_BYTES: Final = 2 << 30
+"""Larger ones are not read."""
+_GOOD_ROW_GROUP_BYTES: Final = 100_000_000
+_GOOD_ROW_GROUP_ROWS: Final = 1000
 _SCAN_BATCH: Final = 256
 _EXAMPLES: Final = 3
 _REQUIRED: Final = (
@@ -598,6 +602,8 @@ def _read_shard(
     rows: list[pl.DataFrame] = []
     scans: list[pl.DataFrame] = []
     has_images = "image" in file.schema_arrow.names
+    if has_images:
+        _check_row_groups(state, file.metadata, path)
     waiting: dict[str, bytes] = {}
     for number in range(file.num_row_groups):
         if file.metadata.row_group(number).total_byte_size > _MAX_ROW_GROUP_BYTES:
@@ -627,6 +633,30 @@ def _read_shard(
     if waiting:
         scans.append(_scan(state, waiting, path))
     return rows, scans
+
+
+def _check_row_groups(state: _Release, metadata: pq.FileMetaData, path: str) -> None:
+    """Whether a viewer can show single rows without reading too much. One picture may have any size."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    large = [
+        group
+        for group in groups
+        if (group.total_byte_size > _GOOD_ROW_GROUP_BYTES and group.num_rows > 1)
+        or group.num_rows > _GOOD_ROW_GROUP_ROWS
+    ]
+    if large:
+        most = max(group.total_byte_size for group in large)
+        rows = max(group.num_rows for group in large)
+        state.report(
+            "row_group",
+            f"{len(large)} of {len(groups)} row groups are too large: up to {rows:,} rows, {most / 1e6:,.1f} MB; "
+            f"expected at most {_GOOD_ROW_GROUP_ROWS:,} rows and {_GOOD_ROW_GROUP_BYTES / 1e6:,.0f} MB",
+            path,
+        )
+    if not all(
+        group.column(place).has_offset_index for group in groups for place in range(group.num_columns)
+    ):
+        state.report("row_group", "has no page index", path)
 
 
 def _picture(cell: Any) -> tuple[bytes | None, str | None]:

@@ -36,6 +36,7 @@ class Toy:
     parts: dict[str, Any] = field(default_factory=dict)
     previous: release.Previous | None = None
     image_warnings: pl.DataFrame | None = None
+    former_shards: pl.DataFrame | None = None
     reports: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path, **write: Any) -> list[archive.ReleasedFile]:
@@ -63,6 +64,7 @@ class Toy:
                 for t in (self.items, self.images, self.removed, self.pairs, empty(REFERENCES), NO_DECISIONS)
             ),
             image_warnings=None if self.image_warnings is None else self.image_warnings.lazy(),
+            former_shards=self.former_shards,
         )
         return archive.write_release(
             folder,

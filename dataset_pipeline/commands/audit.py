@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from dataset_pipeline.adapters.archive import file_name
+from dataset_pipeline.adapters.shards import file_name
 from dataset_pipeline.adapters.sources import read_audit
 from dataset_pipeline.adapters.store import explained_os_errors
 from dataset_pipeline.errors import ConfigError

@@ -33,6 +33,7 @@ from dataset_pipeline.adapters import (
     pii_files,
     presidio,
     released_images,
+    shards,
     sources,
 )
 from dataset_pipeline.adapters.cache import code_version, settings_version
@@ -272,6 +273,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     croissant,
                     diff,
                     archive,
+                    shards,
                     released_images,
                     report,
                     result_tables,
@@ -927,7 +929,7 @@ def build_published_archive(work: Work) -> None:
             items,
             config.clean.images,
         ),
-        "variants": archive.described_variants(config),
+        "variants": shards.described_variants(config),
     }
     reports["quality"] = release.quality_report(items, removed, pairs, work.verdicts)
     known = comparison.with_rows(
@@ -939,6 +941,7 @@ def build_published_archive(work: Work) -> None:
     written = paper.paper(config, reports)
     reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
     previous = _previous_release(work, items, removed)
+    before = archive.previous_release(work.store.releases, config.version)
     measured = mirrors.read_measured(work.dataset.base / config.mirrors)
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
@@ -971,6 +974,7 @@ def build_published_archive(work: Work) -> None:
             work.inputs["cleaned_items"].table("references"),
             work.inputs["deduplicated_items"].table("decisions"),
             image_warnings,
+            None if before is None else shards.former_shards(before),
         ),
         archive.ReleaseParts(
             reports=reports,
@@ -1017,7 +1021,7 @@ def _previous_release(work: Work, items: pl.LazyFrame, removed: pl.LazyFrame) ->
     if found is None:
         return None
     old = pl.scan_parquet(found / "metadata" / "items.parquet", glob=False)
-    new = items.select(*archive.released_columns(work.config))
+    new = items.select(*shards.released_columns(work.config))
     changelog = (found / "CHANGELOG.md").read_text(encoding="utf-8")
     return release.Previous(found.name, changelog, diff.compare(old, new, removed))
 

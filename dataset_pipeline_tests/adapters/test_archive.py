@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_pipeline.adapters import archive
+from dataset_pipeline.adapters import shards
 from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.tables import RELEASED_ITEMS
 from dataset_pipeline_tests.toy_release import LANGUAGES, toy
@@ -119,7 +119,7 @@ def test_each_shared_picture_is_read_once_and_row_groups_are_bounded_in_bytes(
 ) -> None:
     reads: list[str] = []
     example = toy()
-    monkeypatch.setattr(archive, "_ROW_GROUP_BYTES", 20_000)
+    monkeypatch.setattr(shards, "_ROW_GROUP_BYTES", 20_000)
     example.write(
         tmp_path / "out", read_image=lambda place: (reads.append(place), example.pictures[place])[1]
     )
@@ -199,4 +199,4 @@ def test_a_document_that_leaves_the_folder_is_refused(tmp_path: Path, path: str)
     ],
 )
 def test_file_names_are_plain(name: str, expected: str) -> None:
-    assert archive.file_name(name) == expected
+    assert shards.file_name(name) == expected

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dataset_pipeline.adapters.archive import described_variants
+from dataset_pipeline import verification
 from dataset_pipeline.adapters.released_images import release_images
+from dataset_pipeline.adapters.shards import described_variants
 from dataset_pipeline.config import Baselines, ReleasedImages
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import baselines
@@ -61,7 +62,7 @@ def checks(release: Path) -> set[str]:
 
 def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table]) -> None:
     """Change a Parquet file in place."""
-    pq.write_table(edit(pq.read_table(path)), path)
+    pq.write_table(edit(pq.read_table(path)), path, write_page_index=True)
 
 
 def set_value(path: Path, column: str, row: int, value: str | None) -> None:
@@ -229,6 +230,24 @@ def test_a_shard_whose_number_is_missing(release: Path) -> None:
     (release / TEST).rename(release / "data" / "test-00001-of-00002.parquet")
     sign(release)
     assert "shards" in checks(release)
+
+
+def test_row_groups_that_no_viewer_can_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = toy()
+    example.write(tmp_path / "release")
+    path = tmp_path / "release" / TRAIN
+    pq.write_table(pq.read_table(path), path, write_page_index=False)
+    sign(tmp_path / "release")
+    assert [str(f) for f in verify(tmp_path / "release").findings] == [
+        f"row_group: {TRAIN}: has no page index"
+    ]
+    # What the package writes itself is 100 rows and 64 MiB at most: larger ones are made with smaller limits.
+    example.write(tmp_path / "release")
+    monkeypatch.setattr(verification, "_GOOD_ROW_GROUP_BYTES", 10_000)
+    monkeypatch.setattr(verification, "_GOOD_ROW_GROUP_ROWS", 30)
+    found = verify(tmp_path / "release").findings
+    assert {finding.check for finding in found} == {"row_group"}
+    assert any("1 of 1 row groups are too large: up to 36 rows" in finding.detail for finding in found)
 
 
 def test_a_shard_under_another_splits_name(release: Path) -> None:
