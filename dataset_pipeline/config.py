@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -26,7 +26,8 @@ from dataset_pipeline.tables import RESERVED_COLUMNS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-SemanticVersion = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
+VERSION_PATTERN: Final = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
+SemanticVersion = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -1059,6 +1060,14 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _models_in(argument)
+
+
+def version_order(version: str) -> tuple[tuple[int, ...], bool, list[tuple[int, int, str]]]:
+    """Precedence of semantic versions: a pre-release comes before its release, numbers before words."""
+    core, _, extra = version.partition("-")
+    numbers = tuple(int(part) if part.isdigit() else 0 for part in core.split("."))
+    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in extra.split(".")]
+    return numbers, not extra, parts
 
 
 def is_inside(path: str) -> bool:

@@ -39,6 +39,10 @@ from dataset_pipeline.stages.datacite import invenio_metadata
 from dataset_pipeline.stages.mirrors import address, mirrors
 
 _ITEMS: Final = "metadata/items.parquet"
+_ITEM_FILES: Final = ("data/", "variants/", "metadata/")
+_RAISE_VERSION: Final = (
+    "Raise 'version' in dataset.yaml and build again: a published version is never changed"
+)
 _REPORTS: Final = ("leakage", "licences", "pii")
 
 
@@ -85,6 +89,8 @@ def publish_release(request: Request, progress: Progress | None = None) -> Recor
         config, _reports(request.release), _missing_evidence(config, request.base)
     ):
         raise GateError(f"{config.name} {config.version} cannot be published: " + "; ".join(found))
+    if found := published_otherwise(request.store, config.version, release.checksums, request.destination):
+        raise ConfigError(f"{config.name} {config.version} {found[0]}", hint=_RAISE_VERSION)
     approved_by = _approved_by(request)
     publication = _send(request, release, progress)
     if request.is_dry_run:
@@ -140,6 +146,33 @@ def check_mirrors(
             f"version {config.version} of {config.name} has not been published to any place that anybody can read",
             hint="Publish it first: dataset-pipeline publish CONFIG --to NAME",
         )
+    return found
+
+
+def published_otherwise(
+    store: Store, version: str, checksums: Mapping[str, str], besides: str | None = None
+) -> list[str]:
+    """Where ``version`` is published with other items than those of ``checksums``, one line a destination.
+
+    ``checksums``: path -> SHA-256 of a release. Documents may differ: a DOI or a new mirror is named in them.
+    ``besides``: a destination that is not asked, because it is compared file by file when it is published to.
+    """
+    found = []
+    for path in sorted(store.folder.glob(f"publications/*/{version}.json")):
+        record = read_record(path)
+        if record is None or not record["is_final"] or path.parent.name == besides:
+            continue
+        there = record["checksums"]
+        differing = sorted(
+            name
+            for name in {*there, *checksums}
+            if name.startswith(_ITEM_FILES) and there.get(name) != checksums.get(name)
+        )
+        if differing:
+            found.append(
+                f"is published already, at {path.parent.name}, with other items "
+                f"({len(differing)} files differ, such as {differing[0]})"
+            )
     return found
 
 

@@ -26,7 +26,7 @@ from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import croissant, leakage, scores
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
-from dataset_pipeline.stages.release import quality_report
+from dataset_pipeline.stages.release import changes, quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key
 from dataset_pipeline.tables import (
     IMAGE_WARNINGS,
@@ -68,6 +68,7 @@ CHECKS: Final[Mapping[str, str]] = {
 }
 
 LEAKAGE: Final = "reports/leakage.json"
+DIFF: Final = "reports/diff.json"
 BASELINES: Final = "reports/baselines.json"
 
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
@@ -91,7 +92,15 @@ _REQUIRED: Final = (
     "reports/quality.json",
     "SHA256SUMS",
 )
-_UNREADABLE: Final = (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError)
+_UNREADABLE: Final = (
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True)
@@ -228,6 +237,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("splits and groups", _check_groups),
         ("shards and pictures", _check_data),
         ("reports and documents", _check_counts),
+        ("changes", _check_changes),
         ("description", _check_croissant),
         ("predictions", _check_predictions),
     )
@@ -818,6 +828,27 @@ def _check_counts(state: _Release) -> None:
     if told_leaks is not None and told_leaks.get("cross_split_pairs") != 0 and not state.admitted:
         told = _brief(told_leaks.get("cross_split_pairs"))
         state.report("leak", f"cross_split_pairs is {told}, a release needs 0", LEAKAGE)
+
+
+def _check_changes(state: _Release) -> None:
+    """What the release says of its own changes: CHANGELOG.md and reports/diff.json against each other and the items."""
+    items, report = state.table("items"), state.json(DIFF)
+    log = state.document("CHANGELOG.md")
+    if items is None or report is None or log is None:
+        return
+    if report["new_items"] != items.height:
+        state.report(
+            "count", f"new_items is {_brief(report['new_items'])}, the table has {items.height}", DIFF
+        )
+    if report["previous"] is not None:
+        found = {row["split"]: row["new"] for row in report["splits"] if row["new"]}
+        counted = dict(items.group_by("split").len().sort("split").iter_rows())
+        if found != counted:
+            state.report("count", f"splits are {_brief(found)}, the table gives {_brief(counted)}", DIFF)
+    heading = rf"(?m)^## {re.escape(str(report['version']))}( \(\d{{4}}-\d\d-\d\d\))?\n\n"
+    if not re.search(heading + re.escape(changes(report)), log):
+        told = f"does not say of version {_shown(report['version'])} what {DIFF} says"
+        state.report("count", told, "CHANGELOG.md")
 
 
 def _check_croissant(state: _Release) -> None:

@@ -90,9 +90,14 @@ def test_a_new_version_names_what_changed(copied: Path) -> None:
     config = copied / "dataset.yaml"
     config.write_text(config.read_text("utf-8").replace("version: 1.0.0", "version: 1.1.0"), encoding="utf-8")
     write_manifest(copied / "items.csv", rows()[1:])
-    assert run("build", config, "--storage", copied / "storage").status == 0
+    built = run("build", config, "--storage", copied / "storage")
+    assert built.status == 0
+    told = "1.1.0 follows 1.0.0: 1 item removed (not_in_sources: 1)"
+    assert f"published_archive: version_fits: {told}" in built.err
+    assert "expected 2.0.0 or higher" in built.err
     answer = run("diff", release_of(copied), release_of(copied, "1.1.0"))
     assert (answer.status, answer.out.splitlines()[0]) == (0, "40 -> 39 items")
+    assert answer.out.splitlines()[-1].startswith("proposed version after 1.0.0: 2.0.0; ")
     assert "item-00" in answer.out
 
 

@@ -256,7 +256,7 @@ LAYOUT = re.compile(
     r"README\.md|LICENSE|CITATION\.cff|CHANGELOG\.md|datasheet\.md|croissant\.json|provenance\.json|SHA256SUMS"
     r"|ATTRIBUTION\.csv|data/(train|validation|test)-\d{5}-of-\d{5}\.parquet"
     r"|metadata/(items|removed|references|decisions|duplicate_pairs|image_warnings)\.parquet"
-    r"|reports/report\.html|reports/(statistics|cleanliness|leakage|split|duplicates|pii|labels|baselines|licences|images|quality)\.json"
+    r"|reports/report\.html|reports/(statistics|cleanliness|leakage|split|duplicates|pii|labels|baselines|licences|images|quality|diff)\.json"
     r"|reports/figures/[a-z0-9_-]+\.(svg|png)|reports/tables/[a-z0-9_]+\.(csv|tex)"
     r"|predictions/[A-Za-z0-9_.-]+\.parquet|notebook/explore\.ipynb"
     r"|datacite\.json|download\.py|reports/(comparison|completeness|readiness)\.json|reports/paper/[a-z0-9_./-]+"
@@ -286,7 +286,7 @@ def test_layout(each: Expected) -> None:
                     "labels",
                     "baselines",
                 ),
-                *("licences", "images", "quality"),
+                *("licences", "images", "quality", "diff"),
             )
         ),
         *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test")),

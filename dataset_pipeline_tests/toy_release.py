@@ -17,7 +17,7 @@ from PIL import Image
 
 from dataset_pipeline.adapters import archive
 from dataset_pipeline.config import DatasetConfig
-from dataset_pipeline.stages import croissant, release
+from dataset_pipeline.stages import croissant, diff, release
 from dataset_pipeline.tables import DECISIONS, PAIRS, REFERENCES, REMOVED, SPLIT_ITEMS, empty
 
 LANGUAGES = ("de", "en", "zh-Hans")
@@ -34,7 +34,7 @@ class Toy:
     removed: pl.DataFrame = field(default_factory=lambda: empty(REMOVED))
     pairs: pl.DataFrame = field(default_factory=lambda: empty(PAIRS))
     parts: dict[str, Any] = field(default_factory=dict)
-    previous: release.Previous | None = None
+    older_changes: str = ""
     image_warnings: pl.DataFrame | None = None
     former_shards: pl.DataFrame | None = None
     reports: dict[str, Any] = field(default_factory=dict)
@@ -46,11 +46,14 @@ class Toy:
         reports = {
             "quality": quality,
             "leakage": {"cross_split_pairs": 0, "random_split_pairs": 7},
+            "diff": diff.diff_report(self.config.version, None, None, self.items.height),
             **self.reports,
         }
         parts = {
             "reports": reports,
-            "documents": lambda data: release.documents(self.config, reports, data.columns, self.previous),
+            "documents": lambda data: release.documents(
+                self.config, reports, data.columns, self.older_changes
+            ),
             "croissant": lambda data, files: croissant.croissant(self.config, data.columns, data.rows, files),
             "provenance": {"written_at": time.time()},
             "report_html": "<!doctype html><title>report</title>",

@@ -28,7 +28,7 @@ from dataset_pipeline.adapters.shards import (
     write_data,
 )
 from dataset_pipeline.adapters.store import explained_os_errors, file_sha256, to_json
-from dataset_pipeline.config import DatasetConfig, is_inside
+from dataset_pipeline.config import VERSION_PATTERN, DatasetConfig, is_inside, version_order
 from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.tables import (
     DECISIONS,
@@ -164,13 +164,31 @@ def write_release(
 
 
 def previous_release(releases: Path, version: str) -> Path | None:
-    """The folder of the highest version below ``version``; None where there is none."""
+    """The folder of the highest version below ``version``, by semantic versioning; None where there is none.
+
+    What is released under the same version, by an earlier build of it, has no part in this.
+    """
     lower = [
         place
         for place in (releases.iterdir() if releases.is_dir() else ())
-        if place.is_dir() and _numbers(place.name) < _numbers(version) and (place / CHECKSUMS).is_file()
+        if re.fullmatch(VERSION_PATTERN, place.name)
+        and version_order(place.name) < version_order(version)
+        and (place / CHECKSUMS).is_file()
     ]
-    return max(lower, key=lambda place: _numbers(place.name), default=None)
+    return max(lower, key=lambda place: version_order(place.name), default=None)
+
+
+@contextlib.contextmanager
+def explained_release(release: Path, remedy: str = "move its folder away") -> Iterator[None]:
+    """Raises ``OutsideWorldError`` where the tables of a release folder cannot be read."""
+    with explained_os_errors(release):
+        try:
+            yield
+        except pl.exceptions.PolarsError as error:
+            raise OutsideWorldError(
+                f"{release}: not the tables of a release ({str(error).splitlines()[0]})",
+                hint=f"Restore that release, or {remedy}",
+            ) from error
 
 
 def released_splits(release: Path) -> pl.DataFrame:
@@ -178,19 +196,10 @@ def released_splits(release: Path) -> pl.DataFrame:
 
     Raises ``OutsideWorldError`` where the folder does not hold them.
     """
-    path = release / _ITEMS
-    with explained_os_errors(release):
-        try:
-            frame = pl.scan_parquet(path, glob=False)
-            fold = (
-                pl.col("fold") if "fold" in frame.collect_schema() else pl.lit(None, pl.Int64).alias("fold")
-            )
-            return frame.select("item_id", "split", fold).collect()
-        except pl.exceptions.PolarsError as error:
-            raise OutsideWorldError(
-                f"{path}: not the items of a release ({str(error).splitlines()[0]})",
-                hint="Restore that release, or build without it: split.keep: none",
-            ) from error
+    with explained_release(release, "build without it: split.keep: none"):
+        frame = pl.scan_parquet(release / _ITEMS, glob=False)
+        fold = pl.col("fold") if "fold" in frame.collect_schema() else pl.lit(None, pl.Int64).alias("fold")
+        return frame.select("item_id", "split", fold).collect()
 
 
 def released_duplicates(release: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -198,29 +207,28 @@ def released_duplicates(release: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
     Raises ``OutsideWorldError`` where the folder does not hold them.
     """
-    with explained_os_errors(release):
-        try:
-            return (
-                pl.read_parquet(release / _REMOVED, glob=False),
-                pl.read_parquet(release / _ITEMS, columns=["item_id", "image_sha256"], glob=False),
-            )
-        except pl.exceptions.PolarsError as error:
-            raise OutsideWorldError(
-                f"{release}: not the tables of a release ({str(error).splitlines()[0]})",
-                hint="Restore that release, or move its folder away",
-            ) from error
+    with explained_release(release):
+        return (
+            pl.read_parquet(release / _REMOVED, glob=False),
+            pl.read_parquet(release / _ITEMS, columns=["item_id", "image_sha256"], glob=False),
+        )
+
+
+def released_items(release: Path) -> pl.LazyFrame:
+    """Every item of a release folder; read it inside :func:`explained_release`."""
+    return pl.scan_parquet(release / _ITEMS, glob=False)
+
+
+def changelog_of(release: Path) -> str:
+    """CHANGELOG.md of a release folder; raises ``OutsideWorldError`` where there is none."""
+    with explained_release(release):
+        return (release / "CHANGELOG.md").read_text(encoding="utf-8", errors="replace")
 
 
 def items_checksum(release: Path) -> str:
     """SHA-256 of the items of a release folder."""
     with explained_os_errors(release):
         return file_sha256(release / _ITEMS)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Major, minor and patch of a version; nothing for what is none."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    return tuple(int(part) for part in match.groups()) if match else ()
 
 
 def list_files(folder: Path) -> list[ReleasedFile]:

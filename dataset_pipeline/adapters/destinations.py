@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
-from dataset_pipeline.config import is_inside
+from dataset_pipeline.config import is_inside, version_order
 from dataset_pipeline.errors import ConfigError, GateError, OutsideWorldError
 
 CHECKSUMS: Final = "SHA256SUMS"
@@ -136,14 +136,6 @@ def refuse_other_content(
             f"({len(differing)} files differ, such as {differing[0]})",
             hint="Raise 'version' in dataset.yaml: a published version is never changed",
         )
-
-
-def version_order(version: str) -> tuple[tuple[int, ...], bool, list[tuple[int, int, str]]]:
-    """Precedence of semantic versions: a pre-release comes before its release, numbers before words."""
-    core, _, extra = version.partition("-")
-    numbers = tuple(int(part) if part.isdigit() else 0 for part in core.split("."))
-    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in extra.split(".")]
-    return numbers, not extra, parts
 
 
 def later(version: str, other: str | None) -> str:

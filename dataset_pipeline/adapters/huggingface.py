@@ -27,10 +27,9 @@ from dataset_pipeline.adapters.destinations import (
     TransientError,
     refuse_other_content,
     retry_after,
-    version_order,
     without_secrets,
 )
-from dataset_pipeline.config import HuggingFaceDestination
+from dataset_pipeline.config import HuggingFaceDestination, version_order
 from dataset_pipeline.errors import GateError, OutsideWorldError
 
 _OF_THE_HUB: Final = frozenset({".gitattributes"})

@@ -40,10 +40,9 @@ from dataset_pipeline.adapters.destinations import (
     parse_checksums,
     refuse_other_content,
     retry_after,
-    version_order,
     without_secrets,
 )
-from dataset_pipeline.config import S3Destination
+from dataset_pipeline.config import S3Destination, version_order
 from dataset_pipeline.errors import ConfigError, DatasetPipelineError, GateError, OutsideWorldError
 
 _MAX_PARTS: Final = 10_000

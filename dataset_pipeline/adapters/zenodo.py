@@ -37,11 +37,10 @@ from dataset_pipeline.adapters.destinations import (
     md5_of,
     refuse_other_content,
     retry_after,
-    version_order,
     without_secrets,
 )
 from dataset_pipeline.adapters.store import explained_os_errors
-from dataset_pipeline.config import ZenodoDestination
+from dataset_pipeline.config import ZenodoDestination, version_order
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 
 TOKEN_VARIABLE: Final = "ZENODO_TOKEN"  # noqa: S105 - its name

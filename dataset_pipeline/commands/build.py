@@ -11,6 +11,7 @@ from typing import Final
 
 import dagster as dg
 
+from dataset_pipeline.adapters.destinations import read_checksums
 from dataset_pipeline.adapters.engine import LocalEngine
 from dataset_pipeline.adapters.store import Store, explained_os_errors, write_atomically
 from dataset_pipeline.commands.check import require_sound_settings
@@ -18,6 +19,7 @@ from dataset_pipeline.definitions import dataset_definitions, load_dataset
 from dataset_pipeline.defs.assets import lineage
 from dataset_pipeline.defs.stage import ProgressDisplay
 from dataset_pipeline.errors import ConfigError, DatasetPipelineError, GateError, OutsideWorldError
+from dataset_pipeline.publication import published_otherwise
 
 _GENERATED: Final = "# Written anew by dataset-pipeline where this folder is moved; to keep changes of your own, remove this line."
 _DAGSTER_YAML: Final = """\
@@ -145,7 +147,13 @@ def build(
         for evaluation in result.get_asset_check_evaluations()
         if not evaluation.passed
     )
-    return BuildResult(release if to in {None, "published_archive"} else None, store, warnings)
+    if to not in {None, "published_archive"}:
+        return BuildResult(None, store, warnings)
+    elsewhere = tuple(
+        f"version {dataset.config.version} {line}; raise 'version' before you publish this"
+        for line in published_otherwise(store, dataset.config.version, read_checksums(release))
+    )
+    return BuildResult(release, store, warnings + elsewhere)
 
 
 @contextmanager

@@ -281,6 +281,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     paper,
                     readiness,
                     notebook,
+                    takedowns,
                 ),
                 main_table="metadata/items",
                 promote=promote_release,
@@ -940,8 +941,8 @@ def build_published_archive(work: Work) -> None:
     )
     written = paper.paper(config, reports)
     reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
-    previous = _previous_release(work, items, removed)
     before = archive.previous_release(work.store.releases, config.version)
+    reports["diff"], older_changes = _difference(work, items, removed)
     measured = mirrors.read_measured(work.dataset.base / config.mirrors)
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
@@ -979,7 +980,7 @@ def build_published_archive(work: Work) -> None:
         archive.ReleaseParts(
             reports=reports,
             documents=lambda data: {
-                **release.documents(config, reports, data.columns, previous, measured),
+                **release.documents(config, reports, data.columns, older_changes, measured),
                 "datacite.json": to_json(datacite.datacite(config, reports["quality"]["counts"])),
             },
             croissant=lambda data, files: croissant.croissant(config, data.columns, data.rows, files),
@@ -1015,15 +1016,16 @@ def _all_removed(work: Work) -> pl.LazyFrame:
     return pl.concat([work.inputs[name].table("removed") for name in ("cleaned_items", "deduplicated_items")])
 
 
-def _previous_release(work: Work, items: pl.LazyFrame, removed: pl.LazyFrame) -> release.Previous | None:
-    """The newest release of a lower version, and how this one differs from it."""
-    found = archive.previous_release(work.store.releases, work.config.version)
+def _difference(work: Work, items: pl.LazyFrame, removed: pl.LazyFrame) -> tuple[dict[str, Any], str]:
+    """The report on what differs from the newest release of a lower version, and that release's changelog."""
+    version, count = work.config.version, items.select(pl.len()).collect().item()
+    found = archive.previous_release(work.store.releases, version)
     if found is None:
-        return None
-    old = pl.scan_parquet(found / "metadata" / "items.parquet", glob=False)
-    new = items.select(*shards.released_columns(work.config))
-    changelog = (found / "CHANGELOG.md").read_text(encoding="utf-8")
-    return release.Previous(found.name, changelog, diff.compare(old, new, removed))
+        return diff.diff_report(version, None, None, count), ""
+    with archive.explained_release(found):
+        old, new = archive.released_items(found), items.select(*shards.released_columns(work.config))
+        difference = diff.compare(old, new, removed, takedowns.listed(old, _takedowns(work.dataset)))
+    return diff.diff_report(version, found.name, difference, count), archive.changelog_of(found)
 
 
 def _provenance(work: Work) -> dict[str, Any]:

@@ -269,6 +269,14 @@ def published_archive(_config: DatasetConfig) -> Gates:
             _taken_down_absent,
             "Materialise cleaned_items and all that follows again.",
         ),
+        Gate(
+            "version_fits",
+            "The version number says what differs from the release before it: a major step where items or columns "
+            "are gone, edited or in another split, a minor one where some were added.",
+            "warning",
+            lambda audit: gates.version_fits(audit.snapshot.json("reports/diff")),
+            "Set 'version' in dataset.yaml to the expected one and build again; the changelog says what differs.",
+        ),
     )
 
 

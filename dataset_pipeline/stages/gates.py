@@ -11,6 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from dataset_pipeline.config import CleanImages
+from dataset_pipeline.stages import diff
 from dataset_pipeline.stages.image_checks import MEASURES, OF_THE_DATASET, image_checks
 from dataset_pipeline.stages.review import KINDS as QUESTIONS
 from dataset_pipeline.stages.temporal import parsed_dates
@@ -249,6 +250,24 @@ _STATES = {
     "unknown_item": "name items that no source has",
     "overruled": "are overruled by what nobody can decide",
 }
+
+
+def version_fits(report: Mapping[str, Any]) -> Outcome:
+    """The version is high enough for what differs from the release before it. ``report``: reports/diff.json."""
+    told = {"version": report["version"], "new_items": report["new_items"]}
+    if report["previous"] is None:
+        return Outcome(True, diff.verdict(report), told)
+    counted = {name: report[name] for name in ("added", "removed", "changed", "moved", "test_changed")}
+    numbers = {**told, "previous": report["previous"], "proposed": report["proposed_version"], **counted}
+    named = [(kind, item_id) for kind, ids in report["examples"].items() for item_id in ids[:1]]
+    return Outcome(
+        bool(report["is_version_fitting"]),
+        diff.verdict(report),
+        numbers,
+        None
+        if report["is_version_fitting"] or not named
+        else pl.DataFrame(named, schema=["change", "item_id"], orient="row").head(EXAMPLE_ROWS),
+    )
 
 
 def taken_down_absent(items: pl.LazyFrame, pixels: pl.LazyFrame, takedowns: pl.DataFrame | None) -> Outcome:

@@ -10,14 +10,13 @@ for Datasets", Communications of the ACM 64(12), 2021.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
 import yaml
 
 from dataset_pipeline.config import Creator, DatasetConfig
-from dataset_pipeline.stages.diff import ReleaseDiff
+from dataset_pipeline.stages import diff
 from dataset_pipeline.stages.licences import licence_ids
 from dataset_pipeline.stages.mirrors import Mirror, download_script, mirrors
 from dataset_pipeline.tables import COLUMN_MEANINGS, PAIR_KINDS, REASONS, RELEASED_ITEMS, RELEASED_WHERE_THERE
@@ -115,15 +114,6 @@ _URLS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Previous:
-    """The release before this one."""
-
-    version: str
-    changelog: str
-    difference: ReleaseDiff
-
-
 # -- the quality report --------------------------------------------------------------------
 
 
@@ -171,14 +161,14 @@ def documents(
     config: DatasetConfig,
     reports: Reports,
     columns: Mapping[str, str],
-    previous: Previous | None = None,
+    older_changes: str = "",
     measured: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
     """Path -> text of README.md, LICENSE, CITATION.cff, datasheet.md, CHANGELOG.md and, where it is public, download.py.
 
     ``reports``: name -> JSON report; 'quality' (see :func:`quality_report`) is required, and sections
     of reports that are missing are left out. ``columns``: column of the shards -> 'image', 'string' or 'int64'.
-    ``previous``: the release with the next lower version, never another build of this version.
+    ``older_changes``: CHANGELOG.md of the release that the report 'diff' compares this one with.
     ``measured``: destination -> MiB/s.
     """
     places = mirrors(config, measured)
@@ -188,7 +178,7 @@ def documents(
         "LICENSE": licence_text(config, reports),
         "CITATION.cff": citation(config),
         "datasheet.md": _render("datasheet.md.j2", config, reports, columns),
-        "CHANGELOG.md": changelog(config, reports, previous),
+        "CHANGELOG.md": changelog(config, reports, older_changes),
     }
 
 
@@ -389,18 +379,44 @@ def _author(creator: Creator) -> dict[str, str]:
     return {key: value for key, value in person.items() if value}
 
 
-def changelog(config: DatasetConfig, reports: Reports, previous: Previous | None) -> str:
-    """``CHANGELOG.md``: this version's changes above those of the versions before it."""
+def changelog(config: DatasetConfig, reports: Reports, older: str = "") -> str:
+    """``CHANGELOG.md``: this version's changes above ``older``, the changelog of the release before it."""
     head = "# Changelog\n"
+    items = reports["quality"]["counts"]["released_items"]
+    report = reports.get("diff") or diff.diff_report(config.version, None, None, items)
     date = f" ({config.date})" if config.date else ""
-    lines = [f"## {config.version}{date}", ""]
-    if previous is None:
-        lines.append(f"- First release: {reports['quality']['counts']['released_items']} items")
-        return "\n".join([head, *lines]) + "\n"
-    facts = previous.difference.lines() or ["no item differs; documents or reports were made anew"]
-    lines += [f"Compared with {previous.version}:", "", *(f"- {fact}" for fact in facts)]
-    older = previous.changelog.removeprefix(head).strip()
-    return "\n".join([head, *lines, "", older]).rstrip() + "\n"
+    section = f"{head}\n## {config.version}{date}\n\n{changes(report)}"
+    rest = older.replace("\r\n", "\n").removeprefix(head).strip() if report["previous"] else ""
+    return f"{section}\n{rest}\n" if rest else section
+
+
+def changes(report: Mapping[str, Any]) -> str:
+    """What the changelog says of ``reports/diff.json``: counts and no item, so that takedowns hold for it too."""
+    if report["previous"] is None:
+        return f"- First release: {report['new_items']} items\n"
+    found = diff.facts(report) or ["no item differs; documents or reports were made anew"]
+    lines = [f"Compared with {report['previous']}:", "", *(f"- {_cell(fact)}" for fact in found)]
+    if report["step"] == "none":
+        return "\n".join(lines) + "\n"
+    columns = ("split", "old", "new", "added", "removed", "moved_in", "moved_out", "changed")
+    lines += ["", *_table(columns, report["splits"])]
+    if report["labels"]:
+        more = report["labels_not_shown"]
+        lines += [
+            "",
+            "Items by label, where their number changed" + (f" ({more} more labels)" if more else "") + ":",
+        ]
+        lines += ["", *_table(("label", "old", "new"), report["labels"])]
+    return "\n".join(lines) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A Markdown table; the first column is text, the others are numbers."""
+    return [
+        f"| {' | '.join(name.replace('_', ' ') for name in columns)} |",
+        f"|---|{'---:|' * (len(columns) - 1)}",
+        *(f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows),
+    ]
 
 
 # -- templates -----------------------------------------------------------------------------

@@ -51,6 +51,13 @@ def with_takedowns(rows: pl.LazyFrame, takedowns: pl.DataFrame | None) -> pl.Laz
     )
 
 
+def listed(items: pl.LazyFrame, takedowns: pl.DataFrame | None) -> pl.LazyFrame:
+    """item_id of released items (item_id, image_sha256) that the takedowns file lists, by id or by picture."""
+    unknown = pl.lit(None, pl.String)
+    rows = items.select("item_id", "image_sha256", image_pixel_hash=unknown, url=unknown)
+    return with_takedowns(rows, takedowns).filter("is_taken_down").select("item_id")
+
+
 def _dates(takedowns: pl.DataFrame | None, key: str) -> pl.DataFrame:
     """value, date and is_listed of every distinct value of a key: the first date counts."""
     shape = {"value": pl.String(), "date": pl.String(), "is_listed": pl.Boolean()}

@@ -29,7 +29,7 @@ def test_the_layout_is_the_documented_one(written: Path) -> None:
             "CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "SHA256SUMS", "croissant.json",
             "data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet",
             "data/validation-00000-of-00001.parquet", "datasheet.md", "metadata/decisions.parquet", "metadata/duplicate_pairs.parquet",
-            "metadata/items.parquet", "metadata/references.parquet", "metadata/removed.parquet", "provenance.json", "reports/figures/classes.svg",
+            "metadata/items.parquet", "metadata/references.parquet", "metadata/removed.parquet", "provenance.json", "reports/diff.json", "reports/figures/classes.svg",
             "reports/leakage.json", "reports/quality.json", "reports/report.html", "reports/tables/splits.csv",
         ]
     )  # fmt: skip
@@ -200,3 +200,21 @@ def test_a_document_that_leaves_the_folder_is_refused(tmp_path: Path, path: str)
 )
 def test_file_names_are_plain(name: str, expected: str) -> None:
     assert shards.file_name(name) == expected
+
+
+def test_the_release_before_is_the_newest_of_a_lower_version(tmp_path: Path) -> None:
+    for name in ("1.2.0", "1.10.0", "1.10.1-rc.1", "2.0.0", "0.9.9", "3.0", "notes", "1.10.0-copy of mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "SHA256SUMS").touch()
+    (tmp_path / "1.9.9").mkdir()  # nothing in it that a release has
+
+    def before(version: str) -> str | None:
+        found = archive.previous_release(tmp_path, version)
+        return found and found.name
+
+    assert before("2.0.0") == "1.10.1-rc.1"  # numbers are compared as numbers, and itself is none of them
+    assert before("1.10.1") == "1.10.1-rc.1"  # a pre-release comes before its release
+    assert before("1.10.1-rc.1") == "1.10.0"
+    assert before("1.10.0") == "1.2.0"
+    assert before("0.9.9") is None
+    assert archive.previous_release(tmp_path / "nowhere", "1.0.0") is None

@@ -22,7 +22,7 @@ from dataset_pipeline.adapters.released_images import release_images
 from dataset_pipeline.adapters.shards import described_variants
 from dataset_pipeline.config import Baselines, ReleasedImages
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import baselines
+from dataset_pipeline.stages import baselines, diff
 from dataset_pipeline.stages import release as release_stage
 from dataset_pipeline.tables import IMAGE_WARNINGS, PAIRS, REMOVED
 from dataset_pipeline.verification import CHECKS, verify
@@ -92,7 +92,7 @@ def test_a_good_release_has_no_finding(release: Path) -> None:
     result = verify(release)
     assert [str(finding) for finding in result.findings] == []
     assert result.warnings == ()
-    assert result.facts == {"files": 21, "items": 60, "pictures": 20}
+    assert result.facts == {"files": 22, "items": 60, "pictures": 20}
 
 
 @pytest.mark.parametrize("shape", ["texts", "pictures"])
@@ -487,6 +487,46 @@ def test_a_stale_report(release: Path) -> None:
     path.write_text(json.dumps(quality))
     sign(release)
     assert checks(release) == {"count"}
+
+
+def changed_since(folder: Path) -> Path:
+    """A second release, with ten items more than the first."""
+    example = with_removed(toy(version="1.1.0"))
+    found = diff.compare(example.items.head(50).lazy(), example.items.lazy(), example.removed.lazy())
+    example.reports["diff"] = diff.diff_report("1.1.0", "1.0.0", found, example.items.height)
+    example.older_changes = "# Changelog\n\n## 1.0.0\n\n- First release: 50 items\n"
+    example.write(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("CHANGELOG.md", "- 10 items added", "- 9 items added"),
+        ("CHANGELOG.md", "## 1.1.0", "## 1.2.0"),
+        ("CHANGELOG.md", "Compared with 1.0.0:", "Compared with 0.9.0:"),
+        ("reports/diff.json", '"added": 10', '"added": 11'),
+        ("reports/diff.json", '"new_items": 60', '"new_items": 61'),
+        ("reports/diff.json", '"new": 36', '"new": 37'),
+    ],
+)
+def test_changes_that_are_not_those_of_the_report(tmp_path: Path, path: str, old: str, new: str) -> None:
+    release = changed_since(tmp_path / "release")
+    assert verify(release).findings == ()
+    text = (release / path).read_text()
+    assert old in text
+    (release / path).write_text(text.replace(old, new, 1))
+    sign(release)
+    assert checks(release) == {"count"}
+
+
+@pytest.mark.parametrize(
+    "report", ["{}", '{"previous": "1.0.0", "version": "1.1.0", "new_items": 60, "splits": {"a": 1}}']
+)
+def test_a_report_of_changes_in_another_shape(release: Path, report: str) -> None:
+    (release / "reports" / "diff.json").write_text(report)
+    sign(release)
+    assert checks(release) == {"unreadable"}
 
 
 def test_a_report_that_is_no_json(release: Path) -> None:

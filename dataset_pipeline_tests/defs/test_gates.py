@@ -26,9 +26,11 @@ from dataset_pipeline.adapters.store import Snapshot, to_json
 from dataset_pipeline.definitions import CONFIGS_VARIABLE, STORAGE_VARIABLE
 from dataset_pipeline.defs import assets
 from dataset_pipeline.defs.stage import Audit, Gate, Lineage, Work
+from dataset_pipeline.stages import diff, release
 from dataset_pipeline.stages.gates import EXAMPLE_ROWS, Outcome
 from dataset_pipeline_tests.building import Bench, bench, contents, failures, materialised
 from dataset_pipeline_tests.small_dataset import rows, write_dataset, write_manifest
+from dataset_pipeline_tests.toy_release import sign
 
 Spoil = Callable[[Path], None]
 """Makes one fault in a copy of a snapshot's folder."""
@@ -125,6 +127,19 @@ def candidate_of_nothing(folder: Path) -> None:
     path = folder / "label_candidates.parquet"
     row = {"item_id": "no-such-item", "label": "hat", "suggested": "boot", "own_probability": 0.1}
     pl.DataFrame([row], schema=pl.read_parquet(path).schema).write_parquet(path)
+
+
+def version_too_low(folder: Path) -> None:
+    """One item less than the release before it had, in a patch."""
+    items = pl.scan_parquet(folder / "metadata" / "items.parquet")
+    removed = pl.scan_parquet(folder / "metadata" / "removed.parquet")
+    before = pl.concat([items, items.head(1).with_columns(item_id=pl.lit("item-98"))])
+    found = diff.compare(before, items, removed)
+    report = diff.diff_report("1.0.0", "0.9.9", found, found.new_items) | {"is_version_fitting": False}
+    (folder / "reports" / "diff.json").write_text(to_json(report), encoding="utf-8")
+    told = f"# Changelog\n\n## 1.0.0\n\n{release.changes(report)}"
+    (folder / "CHANGELOG.md").write_text(told, encoding="utf-8")
+    sign(folder)
 
 
 def overruled(folder: Path) -> None:
@@ -232,6 +247,7 @@ BAD: dict[str, dict[str, Spoil]] = {
         "release_verified": damaged,
         "rows_conserved": cut("metadata/items", 39),
         "taken_down_absent": change("metadata/items", text("item-99", "item_id"), rows=1),
+        "version_fits": version_too_low,
     },
 }  # fmt: skip
 """Asset -> gate -> a fault that this gate is there to find."""
@@ -248,6 +264,7 @@ WARNINGS = (
     ("cleaned_items", "no_markup_caption"),
     ("cleaned_items", "languages_well_formed"),
     ("cleaned_items", "languages_known"),
+    ("published_archive", "version_fits"),
 )
 """Gates whose failure is told and stops nothing."""
 

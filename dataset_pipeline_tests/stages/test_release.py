@@ -4,8 +4,7 @@ import polars as pl
 import pytest
 import yaml
 
-from dataset_pipeline.stages import release
-from dataset_pipeline.stages.diff import compare
+from dataset_pipeline.stages import diff, release
 from dataset_pipeline.tables import PAIRS, REMOVED, empty
 from dataset_pipeline_tests.toy_release import toy, toy_config
 
@@ -231,13 +230,62 @@ def test_citation_tells_people_from_organisations() -> None:
     assert citation["cff-version"] == "1.2.0"
 
 
+def differing(version: str, old: pl.DataFrame, new: pl.DataFrame) -> dict[str, object]:
+    found = diff.compare(old.lazy(), new.lazy(), empty(REMOVED).lazy())
+    return diff.diff_report(version, "1.0.0", found, new.height)
+
+
 def test_changelog_puts_this_version_above_the_ones_before() -> None:
-    first = release.changelog(toy_config(), reports(), None)
+    first = release.changelog(toy_config(), reports())
     assert first == "# Changelog\n\n## 1.0.0 (2026-01-02)\n\n- First release: 60 items\n"
-    items = toy().items.drop("image_ref", "group_keys", "published_split")
-    difference = compare(items.head(50).lazy(), items.lazy(), empty(REMOVED).lazy())
-    second = release.changelog(
-        toy_config(version="1.1.0"), reports(), release.Previous("1.0.0", first, difference)
+    items = toy().items.drop("image_ref", "group_keys", "published_split", "strata")
+    report = differing("1.1.0", items.head(50), items)
+    second = release.changelog(toy_config(version="1.1.0"), {**reports(), "diff": report}, first)
+    assert (
+        second
+        == """\
+# Changelog
+
+## 1.1.0 (2026-01-02)
+
+Compared with 1.0.0:
+
+- 10 items added
+- differences in the test split (3 items): results are not comparable; 9 items of the old one are as they were
+
+| split | old | new | added | removed | moved in | moved out | changed |
+|---|---:|---:|---:|---:|---:|---:|---:|
+| test | 9 | 12 | 3 | 0 | 0 | 0 | 0 |
+| train | 32 | 36 | 4 | 0 | 0 | 0 | 0 |
+| validation | 9 | 12 | 3 | 0 | 0 | 0 | 0 |
+
+Items by label, where their number changed:
+
+| label | old | new |
+|---|---:|---:|
+| class 1 | 17 | 21 |
+| class 0 | 18 | 21 |
+| class 2 | 15 | 18 |
+
+## 1.0.0 (2026-01-02)
+
+- First release: 60 items
+"""
     )
-    assert second.index("## 1.1.0") < second.index("- 10 items added") < second.index("## 1.0.0 (2026-01-02)")
-    assert second.count("# Changelog\n") == 1
+
+
+def test_the_changelog_shows_a_bounded_number_of_labels_and_no_markup_of_theirs() -> None:
+    items = toy().items.drop("image_ref", "group_keys", "published_split").head(25)
+    named = items.with_columns(label=pl.format("<b>{}</b> | x", pl.col("item_id")))
+    text = release.changes(differing("2.0.0", items, named))
+    table = text[text.index("Items by label") :].splitlines()
+    assert table[0] == "Items by label, where their number changed (18 more labels):"
+    assert len(table) == 4 + diff.SHOWN_LABELS
+    assert "<b>" not in text
+    assert table[-1].replace("\\|", "").count("|") == 4
+
+
+def test_a_release_in_which_no_item_differs_says_so() -> None:
+    items = toy().items.drop("image_ref", "group_keys", "published_split", "strata")
+    expected = "Compared with 1.0.0:\n\n- no item differs; documents or reports were made anew\n"
+    assert release.changes(differing("1.0.1", items, items)) == expected
