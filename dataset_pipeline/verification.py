@@ -64,6 +64,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "picture_metadata": "a picture's file holds more than the picture: EXIF, GPS, XMP, comments, trailing bytes",
     "variant": "a variant of the pictures is not described, larger than it says, or shows other pictures",
     "count": "a number in a report or a document is not what the tables give",
+    "description": "croissant.json describes what the release does not have, or describes it wrongly",
     "prediction": "predictions name what the test split does not have, or do not give the scores that are reported",
 }
 
@@ -857,15 +858,39 @@ def _check_croissant(state: _Release) -> None:
         return
     state.warnings.extend(croissant.lint(document))
     described = croissant.checksums(document)
+    changed = set()
     for path, checksum in sorted(described.items()):
         if not is_inside(path):
             state.report("unsafe_path", f"names {_shown(path)}", "croissant.json")
         elif path not in state.files:
             state.report("file_missing", "named in croissant.json", path)
-        elif file_sha256(state.folder / path) != checksum:
+        elif re.fullmatch(r"[0-9a-f]{64}", checksum) and file_sha256(state.folder / path) != checksum:
+            changed.add(path)
             state.report("checksum", "not what croissant.json says", path)
     for path in sorted(state.files - described.keys() - croissant.NOT_DESCRIBED):
         state.report("file_not_listed", "not described in croissant.json", path)
+    items = state.table("items")
+    if items is not None:
+        rows = dict(items.group_by("split").len().iter_rows())
+        sizes = {path: (state.folder / path).stat().st_size for path in state.files - changed}
+        for fault in croissant.faults(document, sizes, _schemas(state), rows):
+            state.report("description", _shown(fault), "croissant.json")
+
+
+def _schemas(state: _Release) -> dict[str, dict[str, str]]:
+    """Path of a Parquet file -> column -> its type in the words of croissant.json; none of a file that is broken."""
+    found = {}
+    for path in sorted(path for path in state.files if path.endswith(".parquet")):
+        with contextlib.suppress(*_UNREADABLE):  # reported where it is read
+            schema = pq.read_schema(state.folder / path)
+            found[path] = {column.name: _kind(column.type) for column in schema}
+    return found
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_struct(kind):
+        return "image" if {field.name for field in kind} == {"bytes", "path"} else "struct"
+    return "string" if pa.types.is_large_string(kind) else str(kind)
 
 
 def _check_predictions(state: _Release) -> None:
@@ -910,7 +935,7 @@ def _some(values: pl.Series | list[str] | set[str] | set[Any]) -> str:
 
 def _shown(value: object) -> str:
     """Text from the release without control characters, which could rewrite the terminal."""
-    text = str(value)[:120]
+    text = str(value)[:200]
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 

@@ -54,7 +54,9 @@ class Toy:
             "documents": lambda data: release.documents(
                 self.config, reports, data.columns, self.older_changes
             ),
-            "croissant": lambda data, files: croissant.croissant(self.config, data.columns, data.rows, files),
+            "croissant": lambda data, files: croissant.croissant(
+                self.config, data.columns, data.rows, files, ACTIVITIES, "dataset_pipeline 0"
+            ),
             "provenance": {"written_at": time.time()},
             "report_html": "<!doctype html><title>report</title>",
             "figures": {"classes.svg": b"<svg/>"},
@@ -79,6 +81,10 @@ class Toy:
         )
 
 
+ACTIVITIES = (
+    croissant.Activity("raw_texts", "Manifests, row for row.", "c0de", ()),
+    croissant.Activity("published_archive", "The release.", "c0df", ("raw_texts",)),
+)
 NO_DECISIONS = empty({**DECISIONS, "state": pl.String()})
 
 
@@ -170,6 +176,7 @@ def sign(folder: Path) -> None:
             if entry["@id"] not in files:
                 continue
             entry["sha256"] = files[entry["@id"]].sha256
+            entry["contentSize"] = f"{files[entry['@id']].size_bytes} B"
         kept.append(entry)
     document["distribution"] = kept
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -53,6 +53,8 @@ class Snapshot:
     """asset -> snapshot id of everything that was read, directly or through other assets."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Small JSON facts for people: row counts, removed rows by reason."""
+    run_id: str | None = None
+    """The run that wrote it."""
 
     def table(self, name: str) -> pl.LazyFrame:
         """A Parquet table of the snapshot."""
@@ -138,13 +140,17 @@ class Store:
 
     @contextlib.contextmanager
     def writing(
-        self, asset: str, inputs: Mapping[str, Snapshot], settings: Mapping[str, str] | None = None
+        self,
+        asset: str,
+        inputs: Mapping[str, Snapshot],
+        settings: Mapping[str, str] | None = None,
+        run_id: str | None = None,
     ) -> Iterator[SnapshotWriter]:
         """Write a snapshot; it becomes the asset's latest when the block ends without an error.
 
         ``settings``: name -> fingerprint of every setting that decides about the asset. An earlier audit
-        stays valid where content, inputs and settings are what they were. Raises ``OutsideWorldError``
-        when the disk says no.
+        stays valid where content, inputs and settings are what they were. ``run_id``: the run that writes.
+        Raises ``OutsideWorldError`` when the disk says no.
         """
         temporary = self._temporary(asset)
         try:
@@ -169,6 +175,7 @@ class Store:
                     {
                         **made_of,
                         "facts": writer.facts,
+                        "run_id": run_id,
                         "audit": previous.get("audit", {}) if keeps_audit else {},
                         "good": previous.get("good"),
                     },
@@ -286,7 +293,9 @@ class Store:
         if identity is None or not folder.is_dir():
             return None
         state = self._state(asset)
-        return Snapshot(asset, identity, folder, state.get("inputs", {}), state.get("facts", {}))
+        return Snapshot(
+            asset, identity, folder, state.get("inputs", {}), state.get("facts", {}), state.get("run_id")
+        )
 
     def _state(self, asset: str) -> dict[str, Any]:
         try:

@@ -983,7 +983,9 @@ def build_published_archive(work: Work) -> None:
                 **release.documents(config, reports, data.columns, older_changes, measured),
                 "datacite.json": to_json(datacite.datacite(config, reports["quality"]["counts"])),
             },
-            croissant=lambda data, files: croissant.croissant(config, data.columns, data.rows, files),
+            croissant=lambda data, files: croissant.croissant(
+                config, data.columns, data.rows, files, _activities(work), f"dataset_pipeline {__version__}"
+            ),
             provenance=_provenance(work),
             report_html=report.render_report(config, reports, drawn, pictures),
             figures=drawn,
@@ -1028,6 +1030,20 @@ def _difference(work: Work, items: pl.LazyFrame, removed: pl.LazyFrame) -> tuple
     return diff.diff_report(version, found.name, difference, count), archive.changelog_of(found)
 
 
+def _activities(work: Work) -> list[croissant.Activity]:
+    """Every stage up to the release, in order, with the code that it is."""
+    made = lineage(work.dataset)
+    upstream = {name for name in made.stages if name in work.inputs}
+    return [
+        croissant.Activity(
+            stage.name, stage.description, code_version(*stage.modules),
+            tuple(name for name in made.nearest_reads(stage) if name in upstream),
+        )
+        for stage in made.stages.values()
+        if stage.name in upstream or stage.name == "published_archive"
+    ]  # fmt: skip
+
+
 def _provenance(work: Work) -> dict[str, Any]:
     """What made this release, and what may differ between two builds of the same input."""
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -1041,6 +1057,10 @@ def _provenance(work: Work) -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}",
         "snapshots": {name: snapshot.id for name, snapshot in sorted(work.inputs.items())},
+        "runs": {
+            **{name: snapshot.run_id for name, snapshot in sorted(work.inputs.items())},
+            "published_archive": work.run_id,
+        },
         "sources": {
             source.id: sources.source_fingerprint(source, work.dataset.base) for source in work.config.sources
         },

@@ -244,7 +244,8 @@ class Lineage:
             display.started(stage.name)
             with explained():
                 inputs = self.audited_inputs(store, stage)
-                with store.writing(stage.name, inputs, self.settings(stage, store)) as writer:
+                settings = self.settings(stage, store)
+                with store.writing(stage.name, inputs, settings, context.run.run_id) as writer:
                     stage.body(
                         Work(
                             dataset=dataset,

@@ -395,7 +395,7 @@ def changes(report: Mapping[str, Any]) -> str:
     if report["previous"] is None:
         return f"- First release: {report['new_items']} items\n"
     found = diff.facts(report) or ["no item differs; documents or reports were made anew"]
-    lines = [f"Compared with {report['previous']}:", "", *(f"- {_cell(fact)}" for fact in found)]
+    lines = [f"Compared with {report['previous']}:", "", *(f"- {fact}" for fact in found)]
     if report["step"] == "none":
         return "\n".join(lines) + "\n"
     columns = ("split", "old", "new", "added", "removed", "moved_in", "moved_out", "changed")
