@@ -942,7 +942,7 @@ def build_published_archive(work: Work) -> None:
     written = paper.paper(config, reports)
     reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
     before = archive.previous_release(work.store.releases, config.version)
-    reports["diff"], older_changes = _difference(work, items, removed)
+    reports["diff"], older_changes = _difference(work, before, items, removed)
     measured = mirrors.read_measured(work.dataset.base / config.mirrors)
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
@@ -1018,16 +1018,17 @@ def _all_removed(work: Work) -> pl.LazyFrame:
     return pl.concat([work.inputs[name].table("removed") for name in ("cleaned_items", "deduplicated_items")])
 
 
-def _difference(work: Work, items: pl.LazyFrame, removed: pl.LazyFrame) -> tuple[dict[str, Any], str]:
-    """The report on what differs from the newest release of a lower version, and that release's changelog."""
+def _difference(
+    work: Work, before: Path | None, items: pl.LazyFrame, removed: pl.LazyFrame
+) -> tuple[dict[str, Any], str]:
+    """The report on what differs from the release ``before`` this one, and that release's changelog."""
     version, count = work.config.version, items.select(pl.len()).collect().item()
-    found = archive.previous_release(work.store.releases, version)
-    if found is None:
+    if before is None:
         return diff.diff_report(version, None, None, count), ""
-    with archive.explained_release(found):
-        old, new = archive.released_items(found), items.select(*shards.released_columns(work.config))
+    with archive.explained_release(before):
+        old, new = archive.released_items(before), items.select(*shards.released_columns(work.config))
         difference = diff.compare(old, new, removed, takedowns.listed(old, _takedowns(work.dataset)))
-    return diff.diff_report(version, found.name, difference, count), archive.changelog_of(found)
+    return diff.diff_report(version, before.name, difference, count), archive.changelog_of(before)
 
 
 def _activities(work: Work) -> list[croissant.Activity]:
