@@ -8,8 +8,9 @@ The same input gives the same bytes: rows are in a fixed order, writers carry no
 ``provenance.json`` (and its line in ``SHA256SUMS``) may differ between two builds.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_pipeline.adapters import shards
+from dataset_pipeline.adapters import archive, shards
 from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.tables import RELEASED_ITEMS
 from dataset_pipeline_tests.toy_release import LANGUAGES, toy
