@@ -654,11 +654,27 @@ class Release(Settings):
         min_length=1,
         description="the first is in data/, each further one in variants/<name>/ and a Hugging Face configuration",
     )
-    max_shard_mib: int = Field(256, ge=1, le=4096, description="no Parquet file is larger")
+    formats: tuple[Literal["parquet", "webdataset", "zip"], ...] = Field(
+        ("parquet",),
+        description="parquet is always there; webdataset: tars as well; zip: one zip with pictures as files and a table",
+    )
+    max_shard_mib: int = Field(256, ge=1, le=4096, description="no Parquet file or tar is larger")
     rows_per_row_group: int = Field(
         100, ge=1, le=1000, description="at most; what a viewer or a reader of single rows reads at once"
     )
     notebook: bool = True
+
+    @field_validator("formats")
+    @classmethod
+    def _parquet_is_there(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        """Everything else of a release refers to the Parquet files."""
+        if "parquet" not in formats:
+            raise ValueError(
+                f"parquet is what the others are made from: [{', '.join(['parquet', *formats])}]"
+            )
+        if len(set(formats)) < len(formats):
+            raise ValueError("each format at most once")
+        return formats
 
     @field_validator("images")
     @classmethod
@@ -870,6 +886,11 @@ class DatasetConfig(Settings):
     def text_names(self) -> tuple[str, ...]:
         """Names of the released text columns, in order of first mention."""
         return tuple(dict.fromkeys(name for source in self.sources for name in source.columns.texts))
+
+    @property
+    def zip_name(self) -> str:
+        """Name of the zip of a release that has one."""
+        return f"{self.name}-{self.version}.zip"
 
     @property
     def display_title(self) -> str:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dataset_pipeline.adapters import packages
 from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
 from dataset_pipeline.errors import ConfigError
@@ -63,6 +64,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "picture": "a picture is missing, cannot be decoded, or its file name is no plain name",
     "picture_metadata": "a picture's file holds more than the picture: EXIF, GPS, XMP, comments, trailing bytes",
     "variant": "a variant of the pictures is not described, larger than it says, or shows other pictures",
+    "package": "tars or the zip do not hold the same items, values and pictures as the Parquet files",
     "count": "a number in a report or a document is not what the tables give",
     "description": "croissant.json describes what the release does not have, or describes it wrongly",
     "prediction": "predictions name what the test split does not have, or do not give the scores that are reported",
@@ -145,6 +147,8 @@ class _Release:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, int] = field(default_factory=dict)
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    pictures: pl.DataFrame | None = None
+    """item_id and released_sha256 of every row of ``data/``; None where that cannot be read."""
     admitted: dict[str, Any] = field(default_factory=dict)
     """The release's own leak report, where it keeps a published split although that leaks; else empty."""
 
@@ -237,6 +241,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("image warnings", _check_warnings),
         ("splits and groups", _check_groups),
         ("shards and pictures", _check_data),
+        ("tars and zip", _check_packages),
         ("reports and documents", _check_counts),
         ("changes", _check_changes),
         ("description", _check_croissant),
@@ -486,6 +491,7 @@ def _check_data(state: _Release) -> None:
     if data is None:
         return
     _compare_with_metadata(state, data.drop("released_sha256"), items.select(data.columns[:-1]), "shards")
+    state.pictures = data.select("item_id", "released_sha256")
     state.facts["pictures"] = 0 if scanned is None else scanned.height
     _check_leaks(state, data, scanned, _text_names(items))
     _check_variants(state, items, data, scanned)
@@ -705,26 +711,83 @@ def _scan(state: _Release, pictures: Mapping[str, bytes], path: str) -> pl.DataF
     return scanned.filter(pl.col("problem").is_null())
 
 
-def _compare_with_metadata(state: _Release, data: pl.DataFrame, items: pl.DataFrame, where: str) -> None:
+def _compare_with_metadata(
+    state: _Release,
+    data: pl.DataFrame,
+    items: pl.DataFrame,
+    where: str,
+    check: str = "data_metadata_differ",
+) -> None:
     """The same rows with the same values, in any order."""
     if data.height != items.height:
-        state.report(
-            "data_metadata_differ", f"{data.height} rows in {where}, {items.height} in metadata/items.parquet"
-        )
+        state.report(check, f"{data.height} rows in {where}, {items.height} in metadata/items.parquet")
     left, right = data.sort("item_id"), items.sort("item_id")
     only = pl.concat([left["item_id"], right["item_id"]])
     lonely = only.filter(
         ~only.is_in(left["item_id"].implode()) | ~only.is_in(right["item_id"].implode())
     ).unique()
     if len(lonely):
-        state.report("data_metadata_differ", f"{len(lonely)} ids are in one only: {_some(lonely)}")
+        state.report(check, f"{len(lonely)} ids are in one only: {_some(lonely)}")
         return
     if left.height != right.height:
         return
     for column in items.columns:
         differing = left["item_id"].filter(left[column].ne_missing(right[column]))
         if len(differing):
-            state.report("data_metadata_differ", f"{column}: {len(differing)} items: {_some(differing)}")
+            state.report(check, f"{column}: {len(differing)} items: {_some(differing)}")
+
+
+def _check_packages(state: _Release) -> None:
+    """WebDataset tars and the zip, where there are any: the same items, values and pictures as in ``data/``."""
+    items = state.table("items")
+    if items is None or state.pictures is None:
+        return
+    expected = items.join(state.pictures.unique("item_id"), on="item_id", how="left")
+    paths = sorted(path for path in state.files if path.startswith("webdataset/"))
+    if paths:
+        names = items["label"].drop_nulls().unique().sort().to_list()
+        classes = {name: number for number, name in enumerate(names)}
+        rows: list[dict[str, Any]] = []
+        shards: dict[str, list[dict[str, Any]]] = {}
+        for path in paths:
+            match = re.fullmatch(r"webdataset/([a-z0-9][a-z0-9._-]*)-\d{5}\.tar", path)
+            if match is not None:
+                found = packages.read_tar(state.folder / path, _text_names(items), classes)
+                for fault in found.faults[:_EXAMPLES]:
+                    state.report("package", _shown(fault), path)
+                other = {str(row.get("split")) for row in found.rows} - {match[1]}
+                if other:
+                    state.report("package", f"holds rows of split {_some(other)}", path)
+                shards.setdefault(match[1], []).append({"name": Path(path).name, "items": len(found.rows)})
+                rows.extend(found.rows)
+            elif path != packages.WEBDATASET_INDEX:
+                state.report("package", "not named <split>-NNNNN.tar", path)
+        _compare_package(state, rows, expected, "webdataset")
+        if state.json(packages.WEBDATASET_INDEX) != {"classes": names, "shards": shards}:
+            state.report(
+                "package",
+                "does not list the classes, and the tars with their items",
+                packages.WEBDATASET_INDEX,
+            )
+    for path in sorted(path for path in state.files if re.fullmatch(r"[^/]+\.zip", path)):
+        found = packages.read_zip(state.folder / path, state.folder)
+        for fault in found.faults[:_EXAMPLES]:
+            state.report("package", _shown(fault), path)
+        if not found.faults:
+            _compare_package(state, found.rows, expected, path)
+
+
+def _compare_package(state: _Release, rows: list[dict[str, Any]], expected: pl.DataFrame, where: str) -> None:
+    odd = {name for row in rows for name in row.keys() ^ set(expected.columns)}
+    if odd:
+        state.report("package", f"columns differ from metadata/items.parquet: {_some(odd)}", where)
+        return
+    try:
+        frame = pl.DataFrame(rows, schema=expected.schema)
+    except _UNREADABLE:
+        state.report("package", "values of other types than in metadata/items.parquet", where)
+        return
+    _compare_with_metadata(state, frame, expected, where, "package")
 
 
 def _check_leaks(

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-import pyarrow as pa
 
+from dataset_pipeline.adapters.packages import write_webdataset, write_zip
 from dataset_pipeline.adapters.shards import (
     DataFiles,
     Progress,
     ReadImage,
     ReleaseImage,
     file_name,
-    parquet_writer,
     released_columns,
     write_data,
+    write_table,
 )
 from dataset_pipeline.adapters.store import explained_os_errors, file_sha256, to_json
 from dataset_pipeline.config import VERSION_PATTERN, DatasetConfig, is_inside, version_order
@@ -44,8 +44,6 @@ PROVENANCE: Final = "provenance.json"
 CROISSANT: Final = "croissant.json"
 _ITEMS: Final = "metadata/items.parquet"
 _REMOVED: Final = "metadata/removed.parquet"
-
-_TABLE_ROW_GROUP_ROWS: Final = 50_000
 
 
 @dataclass(frozen=True)
@@ -147,13 +145,17 @@ def write_release(
             _write(folder, f"reports/paper/{name}", content)
         for name, frame in sorted(parts.predictions.items()):
             path = _place(folder, f"predictions/{file_name(name)}.parquet")
-            _write_table(path, frame.lazy())
+            write_table(path, frame.lazy())
         if parts.attributions is not None:
             parts.attributions.sink_csv(folder / "ATTRIBUTION.csv", line_terminator="\n", maintain_order=True)
         for name, text in sorted(parts.documents(data).items()):
             _write(folder, name, text)
         if parts.notebook is not None:
             _write(folder, "notebook/explore.ipynb", parts.notebook(folder))
+        if "webdataset" in config.release.formats:
+            write_webdataset(folder, config, data)
+        if "zip" in config.release.formats:
+            write_zip(folder, config, data)
         files = list_files(folder)
         _write(folder, CROISSANT, to_json(parts.croissant(data, files)))
         _write(folder, PROVENANCE, to_json(parts.provenance))
@@ -255,53 +257,29 @@ def _write_metadata(folder: Path, config: DatasetConfig, tables: ReleaseTables) 
     """The tables without pictures, sorted by id."""
     metadata = folder / "metadata"
     metadata.mkdir()
-    _write_table(metadata / "items.parquet", tables.items.select(released_columns(config)).sort("item_id"))
-    _write_table(
+    write_table(metadata / "items.parquet", tables.items.select(released_columns(config)).sort("item_id"))
+    write_table(
         metadata / "removed.parquet",
         tables.removed.select(list(REMOVED)).sort("item_id", "stage", "reason", "detail", nulls_last=True),
     )
-    _write_table(
+    write_table(
         metadata / "references.parquet", tables.references.select(list(REFERENCES)).sort("item_id", "source")
     )
-    _write_table(
+    write_table(
         metadata / "decisions.parquet",
         tables.decisions.select(*DECISIONS, "state").sort("item_id", "decision", "value", nulls_last=True),
     )
-    _write_table(
+    write_table(
         metadata / "duplicate_pairs.parquet",
         tables.pairs.select(list(PAIRS)).sort("item_id", "other_item_id", "kind", "score"),
     )
     if tables.image_warnings is not None:
         released = tables.items.select("item_id")
         warnings = tables.image_warnings.join(released, on="item_id", how="semi")
-        _write_table(
+        write_table(
             metadata / "image_warnings.parquet",
             warnings.select(list(IMAGE_WARNINGS)).sort("item_id", "warning"),
         )
-
-
-def _write_table(path: Path, frame: pl.LazyFrame) -> None:
-    """A table of this size fits in memory: pictures are what does not."""
-    table = _with_plain_strings(frame.collect().to_arrow())
-    with parquet_writer(path, table.schema) as writer:
-        writer.write_table(table, row_group_size=_TABLE_ROW_GROUP_ROWS)
-
-
-def _with_plain_strings(table: pa.Table) -> pa.Table:
-    """Polars' large and view types as the ones that every reader knows."""
-    return table.cast(pa.schema([pa.field(column.name, _plain(column.type)) for column in table.schema]))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(part.name, _plain(part.type)) for part in kind])
-    return kind
 
 
 def _write(folder: Path, path: str, content: str | bytes) -> None:

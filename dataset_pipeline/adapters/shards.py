@@ -40,6 +40,7 @@ _DICTIONARY_BYTES: Final = 128 << 20
 _SHARED_ENOUGH: Final = 1.25
 """Rows per distinct picture from which pictures are dictionary-encoded. Where nearly every row has
 its own, a dictionary saves nothing and takes random access within the row group away."""
+_TABLE_ROW_GROUP_ROWS: Final = 50_000
 _COMPRESSION: Final = "zstd"
 _COLUMN_BYTES: Final = 512
 """At most what a file's footer and its indexes say of one column of a row group."""
@@ -445,3 +446,27 @@ def parquet_writer(target: BinaryIO | Path, schema: pa.Schema, **options: Any) -
             **options,
         },
     )
+
+
+def write_table(path: Path | BinaryIO, frame: pl.LazyFrame) -> None:
+    """A table of this size fits in memory: pictures are what does not."""
+    table = _with_plain_strings(frame.collect().to_arrow())
+    with parquet_writer(path, table.schema) as writer:
+        writer.write_table(table, row_group_size=_TABLE_ROW_GROUP_ROWS)
+
+
+def _with_plain_strings(table: pa.Table) -> pa.Table:
+    """Polars' large and view types as the ones that every reader knows."""
+    return table.cast(pa.schema([pa.field(column.name, _plain(column.type)) for column in table.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(part.name, _plain(part.type)) for part in kind])
+    return kind

@@ -69,6 +69,8 @@ _CONTEXT: Final[Mapping[str, Any]] = {
 }
 _FORMATS: Final = {
     ".parquet": "application/x-parquet",
+    ".tar": "application/x-tar",
+    ".zip": "application/zip",
     ".json": "application/json",
     ".csv": "text/csv",
     ".md": "text/markdown",
@@ -195,7 +197,8 @@ def croissant(
             *(_activity(activity, config, software) for activity in activities),
         ],
         "distribution": [_file_object(file) for file in described]
-        + [_shards(name, folder) for name, folder in variants.items()],
+        + [_shards(name, folder) for name, folder in variants.items()]
+        + ([_TARS] if any(file.path.startswith("webdataset/") for file in described) else []),
         "recordSet": [
             _splits(rows),
             *(_items(name, columns, column_meanings(config)) for name in variants),
@@ -524,6 +527,16 @@ def _shards(variant: str, folder: str) -> dict[str, Any]:
         "encodingFormat": _FORMATS[".parquet"],
         "includes": f"{folder}/*.parquet",
     }
+
+
+_TARS: Final = {
+    "@type": "cr:FileSet",
+    "@id": "webdataset",
+    "name": "webdataset",
+    "description": "WebDataset tars with the items of all splits once more.",
+    "encodingFormat": _FORMATS[".tar"],
+    "includes": "webdataset/*.tar",
+}
 
 
 def _of(name: str, variant: str) -> str:
