@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 STORAGE ?= storage
 DEMO := datasets/emoji/dataset.yaml
 
-.PHONY: install demo demo-data dev test lint bench clean
+.PHONY: install demo demo-data dev test lint bench peers constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,9 +43,16 @@ test: lint ## lint, then all tests
 bench: demo-data ## every benchmark; prints its tables
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
+peers: $(PEERS)/.installed ## install what the benchmarks measure beside this pipeline, into an environment of its own
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt | install
+	$(BIN)/uv venv --quiet --clear --python 3.11 $(PEERS)
+	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --requirement benchmarks/peers/requirements.txt
+	touch $@
+
 constraints: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --all-extras --no-header --no-annotate \
 	  --output-file constraints.txt pyproject.toml
 
 clean: ## remove the virtual environment and everything built
-	rm -rf $(VENV) $(STORAGE) datasets/emoji/source .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(STORAGE) datasets/emoji/source .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,37 @@
+"""Programs beside this pipeline, in an environment of their own: ``make peers``."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+PYTHON = _HERE.parent.parent / ".venv-peers" / "bin" / "python"
+NOT_INSTALLED = "not installed: run `make peers`"
+PACKAGES = ("imagededup", "cleanvision", "datasketch", "text-dedup")
+
+
+def installed() -> bool:
+    """Whether there is an environment to call."""
+    return PYTHON.is_file()
+
+
+def call(task: str, **request: Any) -> dict[str, Any]:
+    """The reply of a task of ``run.py``; a program that fails ends the benchmark with what it said."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, reply = Path(folder) / "request.json", Path(folder) / "reply.json"
+        given.write_text(json.dumps(request), encoding="utf-8")
+        run = subprocess.run(
+            [PYTHON, _HERE / "run.py", task, given, reply], capture_output=True, text=True, check=False
+        )
+        if run.returncode:
+            raise SystemExit(f"peers: {task} failed\n{run.stderr}")
+        answer: dict[str, Any] = json.loads(reply.read_text(encoding="utf-8"))
+        return answer
+
+
+def named() -> str:
+    """What is installed, for a sentence."""
+    versions = call("versions", packages=PACKAGES)
+    return ", ".join(f"{name} {versions[name]}" for name in PACKAGES)
