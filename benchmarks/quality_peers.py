@@ -369,7 +369,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}")
-    parser.add_argument("--limit", type=int, default=100, help="pictures that are copied, a collection")
+    parser.add_argument("--limit", type=int, default=60, help="pictures that are copied, a collection")
     arguments = parser.parse_args()
     if not (EMOJI / "items.csv").is_file():
         parser.error(f"{EMOJI.relative_to(ROOT)} has no items.csv: run make demo-data first")
