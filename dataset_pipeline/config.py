@@ -437,6 +437,48 @@ class Duplicates(Settings):
     text: TextDuplicates = TextDuplicates()
 
 
+class OutsideSet(Settings):
+    """Something that the dataset must not overlap with, such as the test set of a benchmark."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+    action: Literal["remove", "report"] = Field(
+        "remove", description="what happens to an item that is in the set as well"
+    )
+    images: str | None = Field(None, description="a folder of pictures, or a manifest with image_column")
+    image_column: str = Field(
+        "image", description="of the manifest: files, a template of columns such as '{id}.jpg', or bytes"
+    )
+    image_root: str | None = Field(
+        None, description="where a manifest's pictures are; absent: the manifest's folder"
+    )
+    texts: str | None = Field(None, description="a .txt file with a text a line, or a manifest")
+    text_columns: tuple[str, ...] = Field(
+        (), description="of the manifest: columns that hold texts; absent: its only column"
+    )
+    min_text_chars: int = Field(
+        1,
+        ge=1,
+        description="shorter texts of the set match nothing: raise it where it holds phrases like 'red'",
+    )
+    hashes: str | None = Field(
+        None,
+        description="a file with a hash a line: SHA-256 of a file or of pixels, or 64-bit pHash, in hexadecimal",
+    )
+    max_hash_distance: int = Field(
+        0, ge=0, le=8, description="bits in which a picture's pHash may differ from one of hashes"
+    )
+
+    @model_validator(mode="after")
+    def _something_to_compare_with(self) -> "OutsideSet":
+        if self.images is None and self.texts is None and self.hashes is None:
+            raise ValueError(
+                f"'{self.name}' needs at least one of 'images', 'texts' and 'hashes', found none"
+            )
+        if self.text_columns and (self.texts is None or self.texts.endswith(".txt")):
+            raise ValueError(f"text_columns name columns of a manifest, and 'texts' is {self.texts!r}")
+        return self
+
+
 class Split(Settings):
     """The train/validation/test split."""
 
@@ -827,6 +869,9 @@ class DatasetConfig(Settings):
     labels: Labels = Labels()
     clean: Clean = Clean()
     pii: Pii = Pii()
+    decontaminate: tuple[OutsideSet, ...] = Field(
+        (), description="outside sets that the dataset must not overlap with"
+    )
     duplicates: Duplicates = Duplicates()
     split: Split = Split()
     statistics: Statistics = Statistics()
@@ -845,6 +890,14 @@ class DatasetConfig(Settings):
         if twice := sorted({i for i in ids if ids.count(i) > 1}):
             raise ValueError(f"source ids must be unique, found twice: {twice}")
         return sources
+
+    @field_validator("decontaminate")
+    @classmethod
+    def _unique_sets(cls, sets: tuple[OutsideSet, ...]) -> tuple[OutsideSet, ...]:
+        names = [one.name for one in sets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names must be unique, found twice: {twice}")
+        return sets
 
     @model_validator(mode="after")
     def _features_of_a_known_model(self) -> "DatasetConfig":

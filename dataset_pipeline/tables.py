@@ -178,6 +178,28 @@ PAIRS: Final[Schema] = {
 }
 """Verified duplicate pairs. Exact kinds are stars: every member paired with the group's first id."""
 
+OUTSIDE_PICTURES: Final[Schema] = {
+    "set": pl.String(),
+    "name": pl.String(),
+    "sha256": pl.String(),
+    "pixel_hash": pl.String(),
+    "phash": pl.UInt64(),
+    "thumbnail": pl.Binary(),
+}
+"""Pictures of outside sets: ``set`` names the set, ``name`` the picture in it."""
+
+OUTSIDE_LINES: Final[Schema] = {"set": pl.String(), "name": pl.String(), "value": pl.String()}
+"""Texts or hashes of outside sets: ``name`` says which line or row it is."""
+
+MATCHES: Final[Schema] = {
+    "item_id": pl.String(),
+    "set": pl.String(),
+    "kind": pl.String(),
+    "score": pl.Float64(),
+    "outside": pl.String(),
+}
+"""Items that an outside set holds too; ``outside`` is the name of the picture, line or row there."""
+
 ANNOTATIONS: Final[Schema] = {"item_id": pl.String(), "annotator": pl.String(), "label": pl.String()}
 """One row per label that one of several annotators gave."""
 
@@ -267,6 +289,16 @@ PAIR_KINDS: Final[Mapping[str, str]] = {
     "near_text": "the texts are nearly identical: MinHash candidate, verified by Jaccard similarity",
 }
 
+MATCH_KINDS: Final[Mapping[str, str]] = {
+    "same_bytes": "the picture's file is one of the set's",
+    "same_pixels": "the picture has the pixels of one of the set's",
+    "same_text": "a text of the item is one of the set's, letter case and spacing apart",
+    "near_image": "the picture is nearly one of the set's, by the rule for duplicates",
+    "near_text": "a text of the item is nearly one of the set's, by the rule for duplicates",
+    "near_phash": "the picture's pHash is listed by the set, or nearly",
+}
+"""How an item may match an outside set, the surest way first."""
+
 REASONS: Final[Mapping[str, str]] = {
     "image_path_outside_root": "the row's image path leaves the source's image root",
     "image_not_named": "the row names no image, and the source has images",
@@ -301,11 +333,12 @@ REASONS: Final[Mapping[str, str]] = {
     "taken_down": "the item is listed in the takedowns file",
     "duplicate_of_taken_down": "the item is the same as one that was taken down; a decision can keep it",
     "decided_drop": "a person decided to leave the item out",
+    "in_outside_set": "the item's picture, or a text of it, is in an outside set that decontaminate removes",
     "duplicate": "the item duplicates the item in kept_item_id",
 }
 """Closed list: every removed row carries one of these."""
 
-STAGES: Final[Sequence[str]] = ("raw", "clean", "duplicates")
+STAGES: Final[Sequence[str]] = ("raw", "clean", "decontamination", "duplicates")
 """Stages that may remove items."""
 
 RESERVED_COLUMNS: Final = frozenset(

@@ -888,6 +888,15 @@ def _check_counts(state: _Release) -> None:
             state.report(
                 "count", f"splits are {_brief(front)}, the tables give {_brief(by_split)}", "README.md"
             )
+    outside = state.json("reports/decontamination.json")
+    gone = removed.filter(pl.col("reason") == "in_outside_set").height
+    told_gone = 0 if outside is None else outside.get("removed")
+    if told_gone != gone:
+        state.report(
+            "count",
+            f"removed is {_brief(told_gone)}, the tables give {gone} items in outside sets",
+            "reports/decontamination.json",
+        )
     told_leaks = state.json(LEAKAGE)
     if told_leaks is not None and told_leaks.get("cross_split_pairs") != 0 and not state.admitted:
         told = _brief(told_leaks.get("cross_split_pairs"))

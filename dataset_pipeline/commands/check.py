@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dataset_pipeline.adapters import clip, images, pii_files, presidio, sources
+from dataset_pipeline.adapters import clip, images, outside_sets, pii_files, presidio, sources
 from dataset_pipeline.config import (
     CleanImages,
     DatasetConfig,
@@ -120,6 +120,7 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
             read()
         except ConfigError as error:
             yield str(error)
+    yield from outside_sets.faults(config, base)
     for name, destination in sorted(config.publish.items()):
         if isinstance(destination, FolderDestination) and (base / destination.path).is_file():
             yield f"publish.{name}.path: is a file, expected a folder: {base / destination.path}"

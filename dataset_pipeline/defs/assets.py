@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import functools
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from dataset_pipeline.adapters import (
     ner,
     notebook,
     online,
+    outside_sets,
     packages,
     persons,
     phones,
@@ -40,6 +41,7 @@ from dataset_pipeline.adapters import (
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Snapshot, Store, to_json
+from dataset_pipeline.config import Source
 from dataset_pipeline.defs import automation, checks, workers
 from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
@@ -54,6 +56,7 @@ from dataset_pipeline.stages import (
     croissant,
     datacite,
     decisions,
+    decontamination,
     diff,
     duplicates,
     embedding_space,
@@ -87,6 +90,7 @@ from dataset_pipeline.stages import (
     text_pairs,
     texts,
 )
+from dataset_pipeline.tables import OUTSIDE_PICTURES, REMOVED, empty
 
 _PACKAGES = (
     "dagster",
@@ -148,20 +152,23 @@ def lineage(dataset: Dataset) -> Lineage:
                 settings=("sources", "licence", "licences", "labels", "clean", "pii"),
                 reads_besides=lists_of_items,
                 main_table="items",
-                observes=listed_sources(dataset),
+                observes=tuple(name for name in listed_sources(dataset) if name != "decontaminate"),
             ),
             Stage(
                 "deduplicated_items",
                 "duplicates",
                 frozenset({"polars", "parquet"}),
-                "One item of every set of duplicates, and the verified pairs among all items.",
+                "One item of every set of duplicates and none of outside sets, and the verified pairs among all items.",
                 ("cleaned_items", "raw_images"),
                 build_deduplicated_items,
                 checks.deduplicated_items(dataset.config),
                 reads_besides=decisions_and_history,
-                observes=tuple(name for name in listed_sources(dataset) if name == "decisions"),
+                observes=tuple(name for name in listed_sources(dataset) if name != "takedowns"),
                 modules=(
                     duplicates,
+                    decontamination,
+                    outside_sets,
+                    leak_search,
                     takedowns,
                     decisions,
                     pair_search,
@@ -169,7 +176,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     text_pairs,
                     similarity,
                 ),
-                settings=("labels", "duplicates"),
+                settings=("labels", "duplicates", "decontaminate"),
                 main_table="items",
             ),
             Stage(
@@ -318,15 +325,18 @@ def source_assets(dataset: Dataset) -> list[dg.SourceAsset]:
 _LISTS = {
     "takedowns": "Items that must not be in any later release.",
     "decisions": "What people have decided about single items, which overrides the machine.",
+    "decontaminate": "Outside sets, such as test sets of benchmarks, that the dataset must not overlap with.",
 }
 
 
 def listed_sources(dataset: Dataset) -> tuple[str, ...]:
-    """Names of the source assets of lists that people keep: takedowns and decisions, where there are such."""
-    return tuple(name for name in _LISTS if getattr(dataset.config, name) is not None)
+    """Names of the source assets of lists that people keep (takedowns, decisions, outside sets), where there are such."""
+    return tuple(name for name in _LISTS if getattr(dataset.config, name) not in (None, ()))
 
 
 def _list_fingerprint(dataset: Dataset, name: str) -> str:
+    if name == "decontaminate":
+        return settings_version(outside_sets.fingerprints(dataset.config, dataset.base))
     rows = _takedowns(dataset) if name == "takedowns" else _decisions(dataset)
     return settings_version([] if rows is None else rows.rows())
 
@@ -351,9 +361,10 @@ def lists_of_items(dataset: Dataset, _store: Store) -> dict[str, str]:
 
 
 def decisions_and_history(dataset: Dataset, store: Store) -> dict[str, str]:
-    """Fingerprints of the decisions, and of the release that knows what was the same as what is taken down."""
+    """Fingerprints of decisions, outside sets, and the release that knows what was the same as what is taken down."""
     before = _release_of_takedowns(dataset, store)
     return {
+        **outside_sets.fingerprints(dataset.config, dataset.base),
         "decisions": settings_version(_decisions(dataset).rows()),
         "version (or the release before it)": settings_version(
             None if before is None else [before.name, archive.items_checksum(before)]
@@ -403,11 +414,16 @@ def build_raw_texts(work: Work) -> None:
 
 def build_raw_images(work: Work) -> None:
     """List the images, hash what is new, decode each distinct content once."""
+    work.writer.table("images", _scanned(work, work.config.sources))
+
+
+def _scanned(work: Work, of: Sequence[Source]) -> pl.LazyFrame:
+    """IMAGES of these sources."""
     settings = work.config.clean.images
     listed = pl.concat(
         [
             sources.list_images(source, work.dataset.base, sources.read_manifest(source, work.dataset.base))
-            for source in work.config.sources
+            for source in of
         ]
     )
     hashed = work.cache.results(
@@ -436,7 +452,7 @@ def build_raw_images(work: Work) -> None:
         batch_rows=256,
         progress=work.progress("pictures decoded"),
     )
-    work.writer.table("images", raw.image_table(located.lazy(), scanned))
+    return raw.image_table(located.lazy(), scanned)
 
 
 def build_cleaned_items(work: Work) -> None:
@@ -484,17 +500,21 @@ def build_cleaned_items(work: Work) -> None:
 
 
 def build_deduplicated_items(work: Work) -> None:
-    """Find verified pairs, then keep one item of every set of duplicates."""
+    """Leave out what outside sets hold, find verified pairs, then keep one item of every set of duplicates."""
     config, names = work.config, work.config.text_names
     cleaned = work.inputs["cleaned_items"]
     image_table = work.inputs["raw_images"].table("images")
     decided, held_back, neighbours = _held_back(work)
     items = cleaned.table("items").join(held_back.lazy(), on="item_id", how="anti")
+    left_out = _decontaminated(work, items, decided)
+    items = items.join(left_out.lazy(), on="item_id", how="anti")
     pairs = duplicates.find_pairs(items, image_table, names, config.duplicates)
     result = duplicates.deduplicate(
         items, image_table, pairs, names, config.duplicates, config.labels.human_sources, decided
     )
-    removed = pl.concat([result.removed, takedowns.removed_rows(held_back).lazy()]).sort("item_id")
+    removed = pl.concat([result.removed, takedowns.removed_rows(held_back).lazy(), left_out.lazy()]).sort(
+        "item_id"
+    )
     work.writer.table("items", result.items)
     work.writer.table("removed", removed)
     work.writer.table("duplicate_pairs", pairs)
@@ -505,6 +525,41 @@ def build_deduplicated_items(work: Work) -> None:
         "decisions", decisions.states(decided, cleaned.table("raw_ids"), everything_removed, result.items)
     )
     work.writer.json("duplicates", duplicates.duplicates_report(result, pairs, config.duplicates))
+
+
+def _decontaminated(work: Work, items: pl.LazyFrame, decided: pl.DataFrame) -> pl.DataFrame:
+    """REMOVED: items that outside sets hold; writes what matched, and what it was compared with."""
+    config, sets, base = work.config, work.config.decontaminate, work.dataset.base
+    if not sets:
+        return empty(REMOVED)
+    of_pictures = [source for one in sets if (source := outside_sets.image_source(one, base)) is not None]
+    pictures = pl.LazyFrame(schema=dict(OUTSIDE_PICTURES))
+    if of_pictures:
+        pictures = decontamination.outside_pictures(_scanned(work, of_pictures))
+    outside = decontamination.Outside(
+        pictures,
+        pl.concat([outside_sets.read_texts(one, base) for one in sets]),
+        pl.concat([outside_sets.read_hashes(one, base) for one in sets]),
+    )
+    images_of_items = work.inputs["raw_images"].table("images")
+    matches = decontamination.find_matches(
+        items, images_of_items, outside, config.text_names, sets, config.duplicates
+    )
+    kept = decisions.of_kind(decided, "keep")["item_id"]
+    left_out = decontamination.contaminated(matches, sets, kept)
+    found = decontamination.decontamination_report(
+        int(items.select(pl.len()).collect().item()), matches, left_out, outside, sets, config.duplicates
+    )
+    work.writer.table("outside/pictures", outside.pictures)
+    work.writer.table("outside/texts", outside.texts)
+    work.writer.table("outside/hashes", outside.hashes)
+    work.writer.table("outside_matches", matches)
+    work.writer.json("decontamination", found)
+    work.writer.facts["outside_sets"] = [
+        {"set": name, "action": one["action"], "matching items": one["matching_items"]}
+        for name, one in found["sets"].items()
+    ]
+    return left_out
 
 
 def _held_back(work: Work) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -934,6 +989,8 @@ def build_published_archive(work: Work) -> None:
         ),
         "variants": shards.described_variants(config),
     }
+    if config.decontaminate:
+        reports["decontamination"] = work.inputs["deduplicated_items"].json("decontamination")
     reports["quality"] = release.quality_report(items, removed, pairs, work.verdicts)
     known = comparison.with_rows(
         sources.read_comparison(config.comparison, work.dataset.base), str(config.comparison)
@@ -992,7 +1049,8 @@ def build_published_archive(work: Work) -> None:
             report_html=report.render_report(config, reports, drawn, pictures),
             figures=drawn,
             result_tables=result_tables.files_of(result_tables.result_tables(reports))
-            | _proposed_repair(work),
+            | _proposed_repair(work)
+            | _outside_matches(work),
             paper=written.files,
             predictions=predictions,
             attributions=attribution.attributions(items, config),
@@ -1013,6 +1071,14 @@ def _proposed_repair(work: Work) -> dict[str, str]:
         return {}
     moves = work.inputs["train_test_split"].table(f"repairs/{work.config.split.repair}").collect()
     return {"proposed_repair.csv": result_tables.to_csv(moves)}
+
+
+def _outside_matches(work: Work) -> dict[str, str]:
+    """Which items outside sets hold too, as a file."""
+    if not work.config.decontaminate:
+        return {}
+    matches = work.inputs["deduplicated_items"].table("outside_matches").collect()
+    return {"outside_matches.csv": result_tables.to_csv(matches)}
 
 
 def _all_removed(work: Work) -> pl.LazyFrame:

@@ -15,7 +15,7 @@ from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs.expectations import suite_gates
 from dataset_pipeline.defs.frame_types import frame_type_gate
 from dataset_pipeline.defs.stage import Audit, Gate
-from dataset_pipeline.stages import gates
+from dataset_pipeline.stages import decontamination, gates
 from dataset_pipeline.stages.gates import Outcome
 
 Gates = tuple[Gate, ...]
@@ -101,8 +101,58 @@ def deduplicated_items(config: DatasetConfig) -> Gates:
             lambda audit: gates.decisions_known(audit.snapshot.table("decisions")),
             "Mend the ids in the decisions file, or take the rows of items that are gone out of it.",
         ),
+        *_outside_sets(config),
         *suite_gates("deduplicated_items", config),
     )
+
+
+def _outside_sets(config: DatasetConfig) -> Gates:
+    """The gates of ``decontaminate``."""
+    if not config.decontaminate:
+        return ()
+    return (
+        Gate(
+            "outside_sets_readable",
+            "Every set of decontaminate has a picture, a text or a hash to compare with.",
+            "critical",
+            lambda audit: gates.outside_sets_readable(audit.snapshot.json("decontamination")),
+            "Correct the set's paths and columns; a set that cannot be read protects nothing.",
+        ),
+        Gate(
+            "outside_sets_left_out",
+            "No item that stays is in a set of decontaminate whose action is 'remove', by a search of its own.",
+            "critical",
+            _outside_sets_left_out,
+            "This points to a fault of the pipeline: please report it.",
+        ),
+        Gate(
+            "outside_sets_apart",
+            "No item is in a set of decontaminate whose action is 'report', and all their pictures decode.",
+            "warning",
+            lambda audit: gates.outside_sets_apart(audit.snapshot.json("decontamination")),
+            "Look at outside_matches; with action 'remove' these items are left out.",
+        ),
+    )
+
+
+def _outside_sets_left_out(audit: Audit) -> Outcome:
+    config = audit.dataset.config
+    removing = [one for one in config.decontaminate if one.action == "remove"]
+    tables = {name: audit.snapshot.table(f"outside/{name}") for name in ("pictures", "texts", "hashes")}
+    names = [one.name for one in removing]
+    pictures, texts, hashes = (table.filter(pl.col("set").is_in(names)) for table in tables.values())
+    items = audit.snapshot.table("items")
+    found = decontamination.find_matches(
+        items,
+        audit.inputs["raw_images"].table("images"),
+        decontamination.Outside(pictures, texts.collect(), hashes.collect()),
+        config.text_names,
+        removing,
+        config.duplicates,
+        is_audit=True,
+    )
+    kept = audit.snapshot.table("decisions").filter(pl.col("decision") == "keep")
+    return gates.outside_sets_left_out(items, found, names, kept)
 
 
 def train_test_split(config: DatasetConfig) -> Gates:

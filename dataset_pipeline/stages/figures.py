@@ -75,7 +75,12 @@ def flow_figure(report: Mapping[str, Any]) -> dict[str, bytes]:
     return {"flow.svg": _flow(counts["raw_items"], report["removed"], counts["splits"])}
 
 
-_FLOW = (("raw", "readable"), ("clean", "clean"), ("duplicates", "without duplicates"))
+_FLOW = (
+    ("raw", "readable"),
+    ("clean", "clean"),
+    ("decontamination", "in no outside set"),
+    ("duplicates", "without duplicates"),
+)
 """The stages that remove items, and what is left after each."""
 _REASONS_SHOWN = 3
 

@@ -270,6 +270,66 @@ def version_fits(report: Mapping[str, Any]) -> Outcome:
     )
 
 
+def outside_sets_left_out(
+    items: pl.LazyFrame, found: pl.DataFrame, removing: Sequence[str], kept: pl.LazyFrame
+) -> Outcome:
+    """No item that stays matches a set that is to be left out.
+
+    ``found``: MATCHES of ``items``, by a search of its own; ``kept``: item_id of items that people decided to keep.
+    """
+    total = int(items.select(pl.len()).collect().item())
+    wanted = found.filter(pl.col("set").is_in(list(removing)))
+    stayed = wanted.join(kept.select("item_id").unique().collect(), on="item_id", how="anti")
+    count = stayed["item_id"].n_unique()
+    numbers = {"items": total, "matching_items": count}
+    if count == 0:
+        return Outcome(True, f"none of {total:,} items is in {', '.join(removing)}", numbers)
+    return Outcome(
+        False,
+        f"{count:,} of {total:,} items that stay are in a set that is to be left out",
+        numbers,
+        stayed.sort("item_id", "set").head(EXAMPLE_ROWS),
+    )
+
+
+def outside_sets_readable(report: Mapping[str, Any]) -> Outcome:
+    """Every outside set has a picture, a text or a hash that could match."""
+    held = {
+        name: sum(int(one[what]) for what in ("pictures", "texts", "sha256", "phash"))
+        for name, one in report["sets"].items()
+    }
+    nothing = sorted(name for name, count in held.items() if count == 0)
+    return Outcome(
+        not nothing,
+        f"nothing in {', '.join(nothing)} could be read: no picture decodes, and there are no texts or hashes"
+        if nothing
+        else f"compared with {sum(held.values()):,} pictures, texts and hashes of {len(held)} outside sets",
+        held,
+    )
+
+
+def outside_sets_apart(report: Mapping[str, Any]) -> Outcome:
+    """No item is in an outside set that is only reported, and every picture of the sets decodes."""
+    found = {
+        name: int(one["matching_items"])
+        for name, one in report["sets"].items()
+        if one["action"] == "report" and one["matching_items"]
+    }
+    unread = {
+        f"{name} (unreadable pictures)": int(one["unreadable_pictures"])
+        for name, one in report["sets"].items()
+        if one["unreadable_pictures"]
+    }
+    told = []
+    if found:
+        told.append("items that are in outside sets as well: " + _by_kind(found))
+    if unread:
+        told.append("pictures of outside sets that nothing was compared with: " + _by_kind(unread))
+    return Outcome(
+        not told, "; ".join(told) or "no item is in a set that is only reported", {**found, **unread}
+    )
+
+
 def taken_down_absent(items: pl.LazyFrame, pixels: pl.LazyFrame, takedowns: pl.DataFrame | None) -> Outcome:
     """No released item is listed by its id, its picture's file or its pixels.
 

@@ -18,7 +18,7 @@ from dataset_pipeline.stages.figures import file_part
 from dataset_pipeline.stages.former_splits import REPAIRS
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.split_report import RARE_RULES
-from dataset_pipeline.tables import PAIR_KINDS, REASONS, THUMBNAIL_SIDE_PX
+from dataset_pipeline.tables import MATCH_KINDS, PAIR_KINDS, REASONS, THUMBNAIL_SIDE_PX
 
 _SHOWN_PX = 64
 _SHOWN_CHARS = 300
@@ -122,6 +122,7 @@ def render_report(
         pictures=pictures,
         reasons=REASONS,
         pair_kinds=PAIR_KINDS,
+        match_kinds=MATCH_KINDS,
         repairs=REPAIRS,
         rare_rules=RARE_RULES,
         entities=_ENTITIES,
