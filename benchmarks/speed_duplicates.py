@@ -1,31 +1,61 @@
-"""How the searches for near pictures and near texts grow, against brute force at the smallest size.
+"""How the searches for duplicates and leaks grow, against brute force, and in their worst cases: time, memory, answers.
 
-    python benchmarks/speed_duplicates.py [--quick]
+    python benchmarks/speed_duplicates.py [--quick] [--write] [--only WORD]
 
-Prints a markdown table. Hashes: one in ten is another one's with up to four bits changed. Texts: made-up words, one
-in ten is another one with a letter left out. Brute force compares all pairs with numpy, in the same run and with the
-same answer, or the run fails. --quick leaves the largest sizes out.
+Prints the tables of docs/performance.md; ``--write`` writes that page. Every row is a process of its own. All items are
+made up, with copies planted in known places. A row fails where an answer is wrong: brute force must find the same pairs,
+every planted copy must be found, no set may be cut. --quick leaves a million items out; --only runs the rows whose name
+has WORD in it.
 """
 
 import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from dataset_pipeline.config import ImageDuplicates, TextDuplicates
+from dataset_pipeline.config import DatasetConfig, Duplicates, ImageDuplicates, Split, TextDuplicates
 from dataset_pipeline.stages import leak_search, pair_search, picture_pairs, similarity, text_pairs
+from dataset_pipeline.stages.duplicates import deduplicate, find_pairs
+from dataset_pipeline.stages.leakage import audit_leakage
+from dataset_pipeline.stages.split import split_items
+from dataset_pipeline.tables import DEDUPLICATED, IMAGES, ITEMS, PAIRS, THUMBNAIL_SIDE_PX, empty
 
-SMALL = 10_000
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+SMALL, MIDDLE, LARGE = 10_000, 100_000, 1_000_000
+SIZES = (SMALL, MIDDLE, LARGE)
 DISTANCE = ImageDuplicates().max_hash_distance
 TEXTS = TextDuplicates()
+IMAGES_TAB = pl.LazyFrame(schema={name: IMAGES[name] for name in IMAGES})
 Pairs = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
+class Answer(NamedTuple):
+    """What a search found."""
+
+    pairs: int
+    said: str
+
+
+Work = Callable[[], Answer]
+"""What is timed; what it needs is there already."""
+
+
+# -- made-up data --------------------------------------------------------------------------
+
+
 def made_hashes(count: int) -> pair_search.Hashes:
-    """Random 64-bit hashes, and near copies."""
+    """Random 64-bit hashes; of the first tenth, each is one of the second tenth with up to four bits changed."""
     generator = np.random.default_rng(count)
     hashes = generator.integers(0, 2**64, count, np.uint64)
     copies = count // 10
@@ -37,17 +67,122 @@ def made_hashes(count: int) -> pair_search.Hashes:
 
 
 def made_texts(count: int) -> pl.Series:
-    """Distinct texts of 8 to 16 made-up words, and copies that lack a letter."""
+    """Texts of 8 to 16 made-up words; of the first tenth, each is one of the second tenth without its tenth letter."""
     generator = np.random.default_rng(count)
     letters = np.array(list("abcdefghijklmnoprstuvwz"))
-    words = ["".join(generator.choice(letters, size)) for size in generator.integers(3, 9, 5000)]
-    texts = [
-        " ".join(words[word] for word in generator.integers(0, len(words), size))
-        for size in generator.integers(8, 17, count)
-    ]
+    words = np.array(["".join(generator.choice(letters, size)) for size in generator.integers(3, 9, 5000)])
+    sizes = generator.integers(8, 17, count)
+    chosen = pl.Series(words[generator.integers(0, len(words), int(sizes.sum()))])
+    table = pl.DataFrame({"row": np.repeat(np.arange(count), sizes), "word": chosen})
+    texts = table.group_by("row", maintain_order=True).agg(pl.col("word").str.join(" "))["word"]
     copies = count // 10
-    texts[:copies] = [text[:9] + text[10:] for text in texts[copies : 2 * copies]]
-    return pl.Series(texts).unique().sort()
+    origins = texts[copies : 2 * copies]
+    return pl.concat([origins.str.head(9) + origins.str.slice(10), texts[copies:]])
+
+
+def orders(count: int) -> pl.Series:
+    """Texts by a template: consecutive numbers."""
+    number = pl.Series(np.arange(count)).cast(pl.String).str.zfill(7)
+    return "Order number " + number + " has been confirmed, thank you for buying with us today"
+
+
+def alike(count: int) -> pl.Series:
+    """Long texts by a template: any two are near."""
+    start = "This product is made to order in a small workshop, of the finest cotton, by people who are paid fairly, and "
+    number = pl.Series(np.arange(count)).cast(pl.String).str.zfill(7)
+    return start * 2 + "sent by post within a week of " + number
+
+
+def made_thumbnails(count: int, generator: np.random.Generator) -> similarity.Pixels:
+    """Smooth pictures, each another one."""
+    coarse = generator.integers(20, 236, (count, 6, 6, 3), np.uint8).astype(np.float32)
+    place = np.linspace(0, 5, THUMBNAIL_SIDE_PX)
+    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(6))).astype(np.float32)
+    fine = np.einsum("yi,nijc,xj->nyxc", weights, coarse, weights, optimize=True)
+    return fine.astype(np.uint8).reshape(count, -1)
+
+
+def noisy(thumbnails: similarity.Pixels, generator: np.random.Generator) -> similarity.Pixels:
+    """Copies with the noise of re-encoding."""
+    noise = generator.integers(-3, 4, thumbnails.shape, np.int8)
+    return np.clip(thumbnails.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+
+
+def phashes(thumbnails: similarity.Pixels) -> pair_search.Hashes:
+    """Signs of the lowest frequencies of luminance: as many bits as pHash, and as near for near pictures."""
+    plain = (picture_pairs._waves(0, 0), picture_pairs._waves(0, 0))
+    bits = picture_pairs._spectra(similarity.luminance(thumbnails), plain) > 0
+    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+
+
+Kind = Callable[[int, np.random.Generator], similarity.Pixels]
+
+
+def mixed(count: int, generator: np.random.Generator) -> similarity.Pixels:
+    """Different pictures; the last tenth are noisy copies of the first."""
+    thumbnails = made_thumbnails(count - count // 10, generator)
+    return np.concatenate([thumbnails, noisy(thumbnails[: count // 10], generator)])
+
+
+def low_texture(count: int, generator: np.random.Generator) -> similarity.Pixels:
+    """White pages with a faint picture each: all of one pHash; the last tenth are noisy copies of the first."""
+    faint = 235 + made_thumbnails(count - count // 10, generator) // 16
+    return np.concatenate([faint, np.minimum(faint[: count // 10], 254) + 1]).astype(np.uint8)
+
+
+def one_picture(count: int, generator: np.random.Generator) -> similarity.Pixels:
+    """Noisy copies of one picture: any two are near."""
+    return noisy(np.repeat(made_thumbnails(1, generator), count, axis=0), generator)
+
+
+def written_pictures(
+    count: int, kind: Kind, folder: str, one_hash: bool = False
+) -> tuple[pl.DataFrame, pl.LazyFrame]:
+    """(item_id, sha256, phash) of pictures, and their scans in Parquet files: made block by block, each block by itself."""
+    block, parts = 20_000, []
+    for start in range(0, count, block):
+        size = min(block, count - start)
+        thumbnails = kind(size, np.random.default_rng(start))
+        names = [f"{start + n:07}" for n in range(size)]
+        hashes = np.full(size, 7, np.uint64) if one_hash else phashes(thumbnails)
+        pl.DataFrame(
+            {
+                "sha256": names,
+                "pixel_hash": names,
+                "phash": hashes,
+                "width_px": pl.Series([400] * size, dtype=pl.Int32),
+                "height_px": pl.Series([400] * size, dtype=pl.Int32),
+                "thumbnail": [row.tobytes() for row in thumbnails],
+            }
+        ).write_parquet(Path(folder) / f"{start:07}.parquet")
+        parts.append(pl.DataFrame({"item_id": names, "sha256": names, "phash": hashes}))
+    return pl.concat(parts), pl.scan_parquet(f"{folder}/*.parquet")
+
+
+def planted_pictures(count: int) -> Pairs:
+    """Where ``mixed`` and ``low_texture`` have their copies, in the blocks of ``written_pictures``."""
+    block, parts = 20_000, []
+    for start in range(0, count, block):
+        size = min(block, count - start)
+        first = start + np.arange(size // 10)
+        parts.append(np.stack([first, first + size - size // 10], axis=1))
+    return np.concatenate(parts)
+
+
+def made_items(**columns: pl.Series | np.ndarray[tuple[int], np.dtype[np.int64]]) -> pl.LazyFrame:
+    """ITEMS and duplicate_group with these columns, and texts; all else is null."""
+    table = pl.DataFrame(columns)
+    table = table.with_columns(item_id=pl.Series(np.arange(table.height)).cast(pl.String).str.zfill(7))
+    table = table.with_columns(duplicate_group="item_id")
+    if "group_keys" not in table.columns:
+        table = table.with_columns(group_keys=pl.lit([], pl.List(pl.String)))
+    missing = [
+        pl.lit(None, dtype).alias(name) for name, dtype in DEDUPLICATED.items() if name not in table.columns
+    ]
+    return table.with_columns(missing).lazy()
+
+
+# -- what is measured ----------------------------------------------------------------------
 
 
 def ordered(left: similarity.Integers, right: similarity.Integers) -> Pairs:
@@ -56,8 +191,32 @@ def ordered(left: similarity.Integers, right: similarity.Integers) -> Pairs:
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
+def recovered(found: Pairs, planted: Pairs, count: int) -> str:
+    """How many of the planted pairs were found."""
+    known = np.isin(planted[:, 0] * count + planted[:, 1], found[:, 0] * count + found[:, 1])
+    return f"{int(known.sum()):,} of {len(planted):,} planted copies"
+
+
+def tenth(count: int) -> Pairs:
+    """Where ``made_hashes`` and ``made_texts`` have their copies."""
+    first = np.arange(count // 10)
+    return np.stack([first, first + count // 10], axis=1)
+
+
+def near_tenth(texts: pl.Series) -> Pairs:
+    """The copies of ``made_texts`` that are near: in a short text a letter is more than the threshold allows."""
+    pairs = tenth(len(texts))
+    score = similarity.jaccard_of_texts(texts, pairs[:, 0], pairs[:, 1], TEXTS.shingle_chars)
+    return pairs[score >= TEXTS.min_jaccard]
+
+
+def every(left: similarity.Integers, _right: similarity.Integers) -> similarity.Flags:
+    """All pairs are wanted."""
+    return np.ones(len(left), bool)
+
+
 def near_hashes(hashes: pair_search.Hashes) -> Pairs:
-    """The pipeline's search: bands of bits."""
+    """Of the duplicates stage: bands of bits."""
     parts = [np.stack(part) for part in picture_pairs._near_hashes(hashes, DISTANCE)]
     return ordered(*np.concatenate(parts, axis=1))
 
@@ -72,17 +231,17 @@ def near_hashes_by_force(hashes: pair_search.Hashes) -> Pairs:
 
 
 def near_texts(texts: pl.Series) -> Pairs:
-    """The search of the duplicates stage: MinHash bands."""
+    """Of the duplicates stage: MinHash."""
     left, right, _ = text_pairs.near_text_pairs(texts, TEXTS)
     return ordered(left, right)
 
 
-def near_texts_audited(texts: pl.Series) -> Pairs:
-    """The search of the leak audit: equal parts of sets."""
+def near_texts_audited(texts: pl.Series) -> tuple[Pairs, int]:
+    """Of the leak audit: equal parts of sets. And how many comparisons it left out."""
     search = leak_search.TextSearch(texts, TEXTS)
-    found = leak_search.joined(list(search.near(lambda left, _: np.ones(len(left), bool))))
-    holds = found[2] >= TEXTS.min_jaccard
-    return ordered(found[0][holds], found[1][holds])
+    left, right, score = leak_search.joined(list(search.near(every)))
+    holds = score >= TEXTS.min_jaccard
+    return ordered(left[holds], right[holds]), search.uncompared
 
 
 def near_texts_by_force(texts: pl.Series) -> Pairs:
@@ -101,42 +260,483 @@ def near_texts_by_force(texts: pl.Series) -> Pairs:
     return ordered(*np.concatenate(found, axis=1))
 
 
-def seconds(search: Callable[[], Pairs]) -> tuple[float, Pairs]:
-    """How long it takes, and what it finds."""
-    started = time.perf_counter()
-    found = search()
-    return time.perf_counter() - started, found
+def audit_config(**options: object) -> DatasetConfig:
+    """A config of which the audit reads ``duplicates``, ``split`` and ``seed``."""
+    source = {
+        "id": "s",
+        "path": "items.csv",
+        "licence": "CC0-1.0",
+        "permission": {"basis": "own-data", "evidence": "x"},
+        "columns": {"item_id": "id", "texts": {"title": "title"}},
+    }
+    return DatasetConfig.model_validate(
+        {
+            "name": "made",
+            "version": "1.0.0",
+            "title": "Made",
+            "licence": "CC0-1.0",
+            "sources": [source],
+            **options,
+        }
+    )
+
+
+# -- growth --------------------------------------------------------------------------------
+
+
+def hashes_by_bands(count: int, _folder: str) -> Work:
+    hashes = made_hashes(count)
+
+    def work() -> Answer:
+        found = near_hashes(hashes)
+        return Answer(len(found), recovered(found, tenth(count), count))
+
+    return work
+
+
+def hashes_by_force(count: int, _folder: str) -> Work:
+    hashes = made_hashes(count)
+    banded = near_hashes(hashes)
+
+    def work() -> Answer:
+        found = near_hashes_by_force(hashes)
+        assert np.array_equal(found, banded), "the two searches differ"
+        return Answer(len(found), "the same pairs as by bands")
+
+    return work
+
+
+def hashes_by_force_in_part(count: int, _folder: str) -> Work:
+    hashes = made_hashes(count)
+    rows = np.arange(0, count, 100)
+    banded = near_hashes(hashes)
+    banded = banded[(banded % 100 == 0).any(axis=1)]
+
+    def work() -> Answer:
+        found = [
+            np.stack([np.full(len(near), row), near])
+            for row in rows
+            for near in (np.flatnonzero(np.bitwise_count(hashes[row] ^ hashes) <= DISTANCE),)
+        ]
+        left, right = np.concatenate(found, axis=1)
+        forced = ordered(left[left != right], right[left != right])
+        assert np.array_equal(np.unique(forced, axis=0), banded), "the two searches differ"
+        return Answer(
+            len(banded),
+            "the same pairs as by bands; all would take fifty times as long",
+        )
+
+    return work
+
+
+def pictures(count: int, folder: str) -> Work:
+    table, images = written_pictures(count, mixed, folder)
+
+    def work() -> Answer:
+        left, right, _ = picture_pairs.near_picture_pairs(table, images, ImageDuplicates())
+        return Answer(len(left), recovered(ordered(left, right), planted_pictures(count), count))
+
+    return work
+
+
+def pictures_audited(count: int, folder: str) -> Work:
+    table, images = written_pictures(count, mixed, folder)
+    items = made_items(image_sha256=table["sha256"], split=spread(count))
+    config = audit_config()
+
+    def work() -> Answer:
+        report = audit_leakage(
+            items.rename({"duplicate_group": "title"}).with_columns(title=pl.lit(None, pl.String)),
+            images,
+            ["title"],
+            config,
+        ).report
+        crossing = report["by_kind"]["near_image"]
+        planted = planted_pictures(count)
+        parts = spread(count).to_numpy()
+        expected = int((parts[planted[:, 0]] != parts[planted[:, 1]]).sum())
+        least = min(report["search_recall"]["near_image"].values())
+        return Answer(
+            crossing, f"{crossing:,} of {expected:,} planted leaks; of its own copies {least:.0%} at least"
+        )
+
+    return work
+
+
+def texts_by_minhash(count: int, _folder: str) -> Work:
+    texts = made_texts(count)
+    planted = near_tenth(texts)
+
+    def work() -> Answer:
+        found = near_texts(texts)
+        return Answer(len(found), recovered(found, planted, count))
+
+    return work
+
+
+def texts_audited(count: int, _folder: str) -> Work:
+    texts = made_texts(count)
+
+    def work() -> Answer:
+        found, uncompared = near_texts_audited(texts)
+        return Answer(
+            len(found), f"{recovered(found, tenth(count), count)}; {uncompared:,} comparisons left out"
+        )
+
+    return work
+
+
+def texts_by_force(count: int, _folder: str) -> Work:
+    texts = made_texts(count)
+    by_minhash, audited = near_texts(texts), near_texts_audited(texts)[0]
+
+    def work() -> Answer:
+        found = near_texts_by_force(texts)
+        assert np.array_equal(found, by_minhash), "MinHash finds other pairs"
+        assert np.array_equal(found, audited), "the audit's search finds other pairs"
+        return Answer(len(found), "the same pairs as both searches")
+
+    return work
+
+
+def deduplicated(items: pl.LazyFrame, images: pl.LazyFrame, said: Callable[[int, int, int], str]) -> Work:
+    """Pairs and the choice of who stays; ``said`` of removed, sets and largest set."""
+    settings = Duplicates()
+    given = items.select(*ITEMS, "title")
+
+    def work() -> Answer:
+        pairs = find_pairs(given, images, ["title"], settings)
+        result = deduplicate(given, images, pairs, ["title"], settings, [])
+        groups = result.items.select("duplicate_group").collect().to_series()
+        sizes = groups.value_counts()["count"]
+        removed = result.removed.select(pl.len()).collect().item()
+        return Answer(pairs.height, said(removed, len(sizes), int(sizes.max() or 0)))  # type: ignore[arg-type]
+
+    return work
+
+
+def stage_of_texts(count: int, _folder: str) -> Work:
+    texts = made_texts(count)
+    copies = len(near_tenth(texts))
+    return deduplicated(
+        made_items(title=texts),
+        IMAGES_TAB,
+        lambda removed, sets, _: f"{removed:,} of {copies:,} copies removed, {sets:,} sets left",
+    )
+
+
+def split_of_groups(count: int, _folder: str) -> Work:
+    generator = np.random.default_rng(1)
+    keys = pl.Series(generator.integers(0, count * 2 // 5, count)).cast(pl.String)
+    items = made_items(
+        label=pl.Series(generator.integers(0, 50, count)).cast(pl.String),
+        language=pl.Series(generator.integers(0, 5, count)).cast(pl.String),
+        group_keys=keys.to_frame("k").select(pl.concat_list("k"))["k"],
+    )
+
+    def work() -> Answer:
+        result = split_items(items, empty(PAIRS), (), Split(), 0)
+        table = result.items.select("leak_group", "split").collect()
+        cut = table.group_by("leak_group").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1).height
+        return Answer(0, f"{table['leak_group'].n_unique():,} groups, {cut} cut")
+
+    return work
+
+
+def spread(count: int) -> pl.Series:
+    """A split by chance: 8 of 10 in train."""
+    chosen = np.random.default_rng(5).choice(["train", "validation", "test"], count, p=[0.8, 0.1, 0.1])
+    return pl.Series(chosen)
+
+
+def audit_of_texts(count: int, _folder: str) -> Work:
+    parts = spread(count)
+    texts = made_texts(count)
+    items = made_items(title=texts, split=parts)
+    config, planted = audit_config(), near_tenth(texts)
+
+    def work() -> Answer:
+        report = audit_leakage(items, IMAGES_TAB, ["title"], config).report
+        crossing = report["by_kind"]["near_text"]
+        expected = int((parts.to_numpy()[planted[:, 0]] != parts.to_numpy()[planted[:, 1]]).sum())
+        least = min(report["search_recall"]["near_text"].values())
+        return Answer(
+            crossing, f"{crossing:,} of {expected:,} planted leaks; of its own copies {least:.0%} at least"
+        )
+
+    return work
+
+
+# -- worst cases ---------------------------------------------------------------------------
+
+
+def one_blank_picture(count: int, folder: str) -> Work:
+    blank = np.full((1, 3 * THUMBNAIL_SIDE_PX**2), 255, np.uint8)
+    _, images = written_pictures(1, lambda _count, _generator: blank, folder)
+    items = made_items(
+        image_sha256=pl.Series(["0000000"]).new_from_index(0, count),
+        title=pl.Series([None], dtype=pl.String).new_from_index(0, count),
+    )
+    return deduplicated(items, images, lambda removed, sets, _: f"{removed:,} removed, {sets} left")
+
+
+def one_text(count: int, _folder: str) -> Work:
+    items = made_items(title=pl.Series(["the same long title everywhere"]).new_from_index(0, count))
+    return deduplicated(items, IMAGES_TAB, lambda removed, sets, _: f"{removed:,} removed, {sets} left")
+
+
+def one_text_audited(count: int, _folder: str) -> Work:
+    parts = spread(count)
+    items = made_items(
+        title=pl.Series(["the same long title everywhere"]).new_from_index(0, count), split=parts
+    )
+    config = audit_config()
+
+    def work() -> Answer:
+        sizes = parts.value_counts()["count"].to_numpy()
+        crossing = audit_leakage(items, IMAGES_TAB, ["title"], config).report["by_kind"]["same_text"]
+        assert crossing == (count**2 - int((sizes**2).sum())) // 2, "the count is wrong"
+        return Answer(crossing, "every crossing pair counted")
+
+    return work
+
+
+def whole_sets(found: Pairs, count: int) -> str:
+    """In how many sets the pairs join the texts."""
+    sets = len(np.unique(similarity.components(count, found[:, 0], found[:, 1])))
+    assert sets == 1, f"{sets} sets, not one"
+    return "one set, whole"
+
+
+def orders_by_minhash(count: int, _folder: str) -> Work:
+    texts = orders(count)
+
+    def work() -> Answer:
+        found = near_texts(texts)
+        return Answer(len(found), whole_sets(found, count))
+
+    return work
+
+
+def orders_audited(count: int, _folder: str) -> Work:
+    texts = orders(count)
+
+    def work() -> Answer:
+        found, uncompared = near_texts_audited(texts)
+        return Answer(len(found), f"{whole_sets(found, count)}; {uncompared:,} comparisons left out")
+
+    return work
+
+
+def orders_deduplicated(count: int, _folder: str) -> Work:
+    return deduplicated(
+        made_items(title=orders(count)),
+        IMAGES_TAB,
+        lambda removed, sets, largest: f"{removed:,} removed, {largest:,} left in {sets} set",
+    )
+
+
+def audit_of_orders(count: int, _folder: str) -> Work:
+    """All in train, but one copy of one of them."""
+    texts = pl.concat([orders(count - 1), pl.Series([orders(count)[count // 3] + "!"])])
+    parts = pl.Series(["train"]).new_from_index(0, count - 1).append(pl.Series(["test"]))
+    items = made_items(title=texts, split=parts)
+    config = audit_config()
+
+    def work() -> Answer:
+        audit = audit_leakage(items, IMAGES_TAB, ["title"], config)
+        assert f"{count // 3:07}" in audit.crossing["item_id"].to_list(), "the one leak is not found"
+        shares = audit.report["search_recall"]["near_text"].values()
+        return Answer(
+            audit.report["by_kind"]["near_text"],
+            f"the one leak is found; of its own copies {min(shares):.0%} at least",
+        )
+
+    return work
+
+
+def alike_deduplicated(count: int, _folder: str) -> Work:
+    return deduplicated(
+        made_items(title=alike(count)),
+        IMAGES_TAB,
+        lambda removed, sets, _: f"{removed:,} removed, {sets} left",
+    )
+
+
+def pictures_of(kind: Kind, one_hash: bool = True) -> Callable[[int, str], Work]:
+    def prepare(count: int, folder: str) -> Work:
+        table, images = written_pictures(count, kind, folder, one_hash)
+
+        def work() -> Answer:
+            left, right, _ = picture_pairs.near_picture_pairs(table, images, ImageDuplicates())
+            found = ordered(left, right)
+            if kind is low_texture:
+                return Answer(len(found), recovered(found, planted_pictures(count), count))
+            return Answer(len(found), whole_sets(found, count))
+
+        return work
+
+    return prepare
+
+
+def one_picture_deduplicated(count: int, folder: str) -> Work:
+    table, images = written_pictures(count, one_picture, folder, one_hash=True)
+    items = made_items(
+        image_sha256=table["sha256"],
+        title=pl.Series(["the same long title everywhere"]).new_from_index(0, count),
+    )
+    return deduplicated(items, images, lambda removed, sets, _: f"{removed:,} removed, {sets} left")
+
+
+class Row(NamedTuple):
+    """One row of a table."""
+
+    name: str
+    prepare: Callable[[int, str], Work]
+    sizes: tuple[int, ...]
+
+
+GROWTH = (
+    Row(f"pHashes within {DISTANCE} bits: bands", hashes_by_bands, SIZES),
+    Row("pHashes: all pairs by numpy", hashes_by_force, (SMALL, MIDDLE)),
+    Row("pHashes: one in a hundred with all, by numpy", hashes_by_force_in_part, (LARGE,)),
+    Row("near pictures: hashes and views", pictures, SIZES),
+    Row("near texts: MinHash", texts_by_minhash, SIZES),
+    Row("near texts: all pairs by sparse products", texts_by_force, (SMALL,)),
+    Row("texts: pairs, who stays, sets", stage_of_texts, SIZES),
+    Row("split of groups", split_of_groups, SIZES),
+    Row("leak audit, search for near texts", texts_audited, SIZES),
+    Row("leak audit of texts, whole", audit_of_texts, SIZES),
+    Row("leak audit of pictures, whole", pictures_audited, SIZES),
+)
+WORST = (
+    Row("one blank picture: who stays", one_blank_picture, (LARGE,)),
+    Row("one text: who stays", one_text, (LARGE,)),
+    Row("one text: leak audit", one_text_audited, (LARGE,)),
+    Row("order confirmations: MinHash", orders_by_minhash, (MIDDLE, LARGE)),
+    Row("order confirmations: who stays", orders_deduplicated, (MIDDLE, LARGE)),
+    Row("order confirmations: leak audit, search", orders_audited, (MIDDLE, LARGE)),
+    Row("order confirmations: leak audit, whole", audit_of_orders, (MIDDLE, LARGE)),
+    Row("long texts, any two near: who stays", alike_deduplicated, (MIDDLE, LARGE)),
+    Row("faint pictures of one pHash: pairs", pictures_of(low_texture), (MIDDLE,)),
+    Row("pictures, any two near, of one pHash: pairs", pictures_of(one_picture), (MIDDLE,)),
+    Row("pictures, any two near: who stays", one_picture_deduplicated, (MIDDLE,)),
+)
+
+
+# -- running -------------------------------------------------------------------------------
+
+
+def run_here(name: str, count: int) -> None:
+    """One row at one size; prints a line of JSON."""
+    [row] = [row for row in (*GROWTH, *WORST) if row.name == name]
+    with tempfile.TemporaryDirectory() as folder:
+        work = row.prepare(count, folder)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        wall, cpu = time.perf_counter(), time.process_time()
+        answer = work()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        json.dumps(
+            {"wall": wall, "cpu": cpu, "peak": peak / 2**20, "before": before / 2**20, **answer._asdict()}
+        )
+    )
+
+
+def measured(row: Row, count: int) -> dict[str, float | str]:
+    """The same, in a process of its own."""
+    command = [sys.executable, __file__, "--row", row.name, "--items", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{row.name}, {count:,} items failed:\n{done.stderr}")
+    found: dict[str, float | str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def table(rows: tuple[Row, ...], quick: bool, only: str) -> Iterator[str]:
+    """Lines of a markdown table, as they come."""
+    yield "| what | items | seconds | CPU seconds | peak memory, GiB | pairs | answer |"
+    yield "|---|---:|---:|---:|---:|---:|---|"
+    for row in rows:
+        for count in row.sizes:
+            if (quick and count == LARGE) or only not in row.name:
+                continue
+            found = measured(row, count)
+            yield (
+                f"| {row.name} | {count:,} | {found['wall']:.1f} | {found['cpu']:.1f} | {found['peak']:.2f} "
+                f"| {found['pairs']:,} | {found['said']} |"
+            )
+
+
+def document(quick: bool, only: str) -> Iterator[str]:
+    """Lines of docs/performance.md."""
+    yield "# How the searches for duplicates and leaks grow"
+    yield ""
+    yield (
+        "Written by `python benchmarks/speed_duplicates.py --write` on two shared cores; no number here is typed by hand. "
+        "Every row is a process of its own; its peak memory includes the interpreter (0.1 GiB) and the data. All items "
+        "are made up, with copies planted in known places."
+    )
+    yield ""
+    yield "## Growth"
+    yield ""
+    yield from table(GROWTH, quick, only)
+    yield ""
+    yield "## Worst cases"
+    yield ""
+    yield (
+        "Everything in one crowd: pictures and texts of which (nearly) all are candidates of each other. Time and memory "
+        "stay in proportion to the items; what that costs is said in the last column and below."
+    )
+    yield ""
+    yield from table(WORST, quick, only)
+    yield ""
+    yield "## What is bounded, and what that means"
+    yield ""
+    yield (
+        f"- **Pairs listed.** Up to {pair_search.PAIRS_PER_NODE} a picture or text on average (and {pair_search.MIN_LISTED_PAIRS:,} "
+        "in all) every verified pair is listed; beyond, only those that join two sets. Sets are whole all the same."
+    )
+    yield (
+        f"- **Near texts.** In a band of more than {text_pairs.CROWD} equal hashes a text is compared with the {text_pairs.CROWD} "
+        "next to it in an order that puts texts with more bands in common together. So of texts by one template not every pair "
+        "is found; what joins them is."
+    )
+    # CROWDS
+    yield (
+        "- **Who stays.** In a set of up to 64 items every kept item is compared with every other one. In a larger one too, as long as "
+        "each removes a sixteenth of what is left; then only listed pairs count, so that of texts by one template more stay than "
+        "would have to, in one split."
+    )
+    yield (
+        f"- **Leak audit, texts.** By one pair of parts, {leak_search.COMPARED_PER_TEXT} comparisons a text are made, in crowds with "
+        f"{leak_search.CROWD_WINDOW} neighbours; {leak_search.MEASURED_PER_TEXT} candidates a text are measured, those that would be a "
+        "leak of the split first, so that pairs that only the random split cuts take no room from them. Comparisons left out are counted in `method`, `is_exhaustive` is "
+        "then false, and `search_recall` says what share of planted copies was found."
+    )
 
 
 def main() -> None:
-    """Print the table."""
+    """Print or write the document, or run one row."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    print("| search | items | seconds | items a second | pairs found |")
-    print("|---|---|---|---|---|")
-
-    def report(name: str, count: int, search: Callable[[], Pairs]) -> Pairs:
-        took, found = seconds(search)
-        print(f"| {name} | {count:,} | {took:.2f} | {count / took:,.0f} | {len(found):,} |", flush=True)
-        return found
-
-    for count in (SMALL, 100_000) if quick else (SMALL, 100_000, 1_000_000):
-        hashes = made_hashes(count)
-        found = report(f"pHashes within {DISTANCE} bits: bands", count, lambda h=hashes: near_hashes(h))
-        if count == SMALL:
-            every = report("pHashes: all pairs", count, lambda h=hashes: near_hashes_by_force(h))
-            assert np.array_equal(found, every), "the two searches differ"
-    for count in (SMALL,) if quick else (SMALL, 100_000):
-        texts = made_texts(count)
-        found = report("near texts: MinHash bands", len(texts), lambda t=texts: near_texts(t))
-        audited = report("near texts: equal parts of sets", len(texts), lambda t=texts: near_texts_audited(t))
-        assert np.array_equal(found, audited), "the two searches differ"
-        if count == SMALL:
-            every = report("near texts: all pairs", len(texts), lambda t=texts: near_texts_by_force(t))
-            assert np.array_equal(found, every), "the two searches differ"
+    parser.add_argument("--quick", action="store_true", help="without a million items")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--only", default="", metavar="WORD", help="rows whose name has WORD in it")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser.add_argument("--items", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        run_here(arguments.row, arguments.items)
+        return
+    lines = []
+    for line in document(arguments.quick, arguments.only):
+        print(line, flush=True)
+        lines.append(line)
+    if arguments.write:
+        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

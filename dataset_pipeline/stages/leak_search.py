@@ -29,6 +29,7 @@ from dataset_pipeline.stages.similarity import (
     near_pictures,
     quick,
     shingle_blocks,
+    slices,
     standardised,
     turned,
 )
@@ -299,7 +300,11 @@ def planted_pictures(
     ``settings.changes`` do to it.
     """
     generator = np.random.default_rng(seed)
-    spread = thumbnails.std(axis=1) > 8  # on a picture of one colour no change can be recognised
+    spread = np.zeros(len(thumbnails), bool)
+    for start, stop in slices(len(thumbnails), _ROWS):
+        spread[start:stop] = (
+            thumbnails[start:stop].std(axis=1) > 8
+        )  # on a picture of one colour no change can be recognised
     eligible = np.flatnonzero(spread)
     chosen = np.sort(generator.permutation(eligible)[:PLANTED_COPIES])
     values = thumbnails[chosen].astype(np.float64)

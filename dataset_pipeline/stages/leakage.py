@@ -163,13 +163,16 @@ class _Audit:
         if not settings.near or pictures.height == 0:
             return
         origins, copies, names = planted_pictures(thumbnails, settings, self.config.seed)
-        both = np.concatenate([thumbnails, copies])
-        search = PictureSearch(both, settings, self.config.seed)
         planted = _Planted(len(thumbnails), origins)
+        # Grown in place: thumbnails of a million pictures are 3 GB, of which there is no room for a second copy.
+        both = thumbnails
+        both.resize((pictures.height + len(copies), both.shape[1]), refcheck=False)
+        both[pictures.height :] = copies
+        search = PictureSearch(both, settings, self.config.seed)
         links = self._near_links(rows, codes)
         for edges in search.near(lambda i, j: planted.are_wanted(i, j, links)):
             links.add(planted.take_out(edges))
-        copy = len(thumbnails) + np.arange(len(copies))
+        copy = pictures.height + np.arange(len(copies))
         recognised, _ = near_pictures(both, origins, copy, settings)
         self.planted["near_image"] = _planted_counts(names, recognised, planted.is_found)
         self.method["near_image"] = search.method
@@ -177,7 +180,7 @@ class _Audit:
         self._record_near("near_image", "image", rows, links)
         first_row = _first_rows(rows, codes, pictures.height)
         picture_splits = self.splits[first_row]
-        self._near_misses("image", first_row, search.nearest(picture_splits, len(thumbnails)))
+        self._near_misses("image", first_row, search.nearest(picture_splits, pictures.height))
 
     def _texts(self) -> None:
         table = self.table.select("text_key", chars=text_chars(pl.col("text_key")))

@@ -578,7 +578,7 @@ def jaccard(sets: Shingles, left: Integers, right: Integers) -> Floats:
         tagged = np.concatenate(
             [_tagged(np.repeat(pair, sizes[of]), sets.values[_gather(sets, of)]) for of in (i, j)]
         )
-        tagged.sort()
+        tagged.sort(kind="stable")  # merges the two halves, each of which is sorted
         shared = tagged[1:][tagged[1:] == tagged[:-1]] >> _VALUE_BITS
         counts = np.bincount(shared.astype(np.int64), minlength=len(i))
         either = sizes[i] + sizes[j] - counts
