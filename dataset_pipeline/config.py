@@ -220,10 +220,34 @@ class CleanImages(Settings):
         return "drop" if check in _DROPPED_IMAGES else "report"
 
 
+TextRule = Literal[
+    "mojibake", "html", "control_characters", "unicode_form", "whitespace", "repeated_characters"
+]
+
+
+class Boilerplate(Settings):
+    """Sentences and lines that many texts share, such as a shop's terms of delivery; found, not listed."""
+
+    action: Literal["report", "remove", "off"] = Field(
+        "report", description="remove: taken out of every text that holds them"
+    )
+    min_texts: int = Field(20, ge=2, description="as many different texts hold it")
+    min_share: float = Field(0.01, ge=0, le=1, description="and so large a part of the different texts")
+    min_chars: int = Field(20, ge=1, description="shorter passages, such as 'Size M.', are never boilerplate")
+    keep: tuple[str, ...] = Field((), description="passages that stay, however many texts share them")
+
+
 class CleanTexts(Settings):
     """Text normalisation and its limits."""
 
+    rules: tuple[TextRule, ...] = Field(
+        get_args(TextRule), description="what is repaired; a rule that is left out changes nothing"
+    )
     unicode_form: Literal["NFC", "NFKC"] = "NFC"
+    max_repeats: int = Field(
+        10, ge=3, description="repeated_characters: a longer run of one letter or sign is cut to three"
+    )
+    boilerplate: Boilerplate = Boilerplate()
     min_chars: int = Field(1, ge=1)
     max_chars: int = Field(20_000, ge=1)
     require_letters: bool = Field(
@@ -239,6 +263,16 @@ class Language(Settings):
 
     detect: Literal["missing", "never"] = "missing"
     min_confidence: float = Field(0.5, ge=0, le=1, description="below it the language stays 'und'")
+    declared: Literal["trust", "report", "review", "drop", "replace"] = Field(
+        "report",
+        description="what happens where a text does not look like the language that the source declares",
+    )
+    min_doubt: float = Field(
+        0.9, ge=0, le=1, description="confidence from which on another language contradicts the declared one"
+    )
+    min_doubt_letters: int = Field(
+        10, ge=1, description="letters from which on a text can contradict its declared language"
+    )
 
 
 class Clean(Settings):

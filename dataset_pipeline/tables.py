@@ -74,6 +74,9 @@ TEXTS: Final[Schema] = {
     "changes": pl.List(pl.String()),  # names of the rules that changed something
     "language": pl.String(),  # declared, or identified, or "und"
     "language_confidence": pl.Float32(),  # null where declared
+    "language_doubt": pl.Struct(  # null where none is declared or nothing speaks against it
+        {"evidence": pl.String(), "found": pl.String(), "confidence": pl.Float64()}
+    ),
     "findings": pl.List(
         pl.Struct(
             {
@@ -284,9 +287,9 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
 PAIR_KINDS: Final[Mapping[str, str]] = {
     "same_bytes": "the image files are identical",
     "same_pixels": "the decoded pictures are identical",
-    "near_image": "the pictures are nearly identical: pHash candidate, verified on pixels",
+    "near_image": "the pictures are nearly identical: verified on their pixels, whatever search proposed the pair",
     "same_text": "all texts are identical after normalisation, letter case and spacing apart",
-    "near_text": "the texts are nearly identical: MinHash candidate, verified by Jaccard similarity",
+    "near_text": "the texts are nearly identical: verified by the Jaccard similarity of their shingles",
 }
 
 MATCH_KINDS: Final[Mapping[str, str]] = {
@@ -320,6 +323,7 @@ REASONS: Final[Mapping[str, str]] = {
     "image_placeholder": "the same pixels are shown for many labels or texts, as an 'image not available' picture is",
     "image_animated": "the picture has more than one frame; its first is released where it stays",
     "text_empty": "all texts of the row are empty after cleaning",
+    "language_doubtful": "a text does not look like its declared language (clean.language.declared)",
     "text_without_letters": "the row's texts hold digits, punctuation and signs alone (clean.texts.require_letters)",
     "text_too_short": "every text of the row is shorter than clean.texts.min_chars",
     "text_too_long": "a text of the row is longer than clean.texts.max_chars",

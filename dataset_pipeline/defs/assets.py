@@ -49,6 +49,7 @@ from dataset_pipeline.stages import (
     attribution,
     audited_split,
     baselines,
+    boilerplate,
     classical,
     clean,
     cleanliness,
@@ -88,8 +89,10 @@ from dataset_pipeline.stages import (
     takedowns,
     temporal,
     text_pairs,
+    text_report,
     texts,
 )
+from dataset_pipeline.stages import language as languages
 from dataset_pipeline.tables import OUTSIDE_PICTURES, REMOVED, empty
 
 _PACKAGES = (
@@ -106,7 +109,19 @@ _SPLITTING = (leak_groups, former_splits, temporal, assignment, folds, split, sp
 """Modules whose code decides which split an item is in."""
 
 
-_TEXT_MODULES = (texts, pii, surrogates, presidio, phones, identifiers, online, persons, ner, language)
+_TEXT_MODULES = (
+    texts,
+    languages,
+    pii,
+    surrogates,
+    presidio,
+    phones,
+    identifiers,
+    online,
+    persons,
+    ner,
+    language,
+)
 """What decides about the analysis of one text."""
 
 
@@ -148,7 +163,16 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("raw_texts", "raw_images"),
                 build_cleaned_items,
                 checks.cleaned_items(dataset.config),
-                modules=(clean, image_checks, licences, takedowns, decisions, *_TEXT_MODULES),
+                modules=(
+                    clean,
+                    boilerplate,
+                    text_report,
+                    image_checks,
+                    licences,
+                    takedowns,
+                    decisions,
+                    *_TEXT_MODULES,
+                ),
                 settings=("sources", "licence", "licences", "labels", "clean", "pii"),
                 reads_besides=lists_of_items,
                 main_table="items",
@@ -470,7 +494,7 @@ def build_cleaned_items(work: Work) -> None:
         "texts",
         settings_version(
             code_version(*_TEXT_MODULES),
-            config.clean.model_dump(),
+            texts.analysis_settings(config.clean),
             config.pii.model_dump(),
             presidio.versions(config.pii),
             pii_files.fingerprints(work.config, work.dataset.base),
@@ -484,11 +508,26 @@ def build_cleaned_items(work: Work) -> None:
         progress=work.progress("texts analysed"),
         unstored="text",
     )
-    cleaned = clean.clean_items(raw_items, image_table, analysed, config, _takedowns(work.dataset), decided)
+    cleared = boilerplate.without_boilerplate(analysed, config.clean.texts.boilerplate)
+    cleaned = clean.clean_items(
+        raw_items, image_table, cleared.texts, config, _takedowns(work.dataset), decided
+    )
     work.writer.table("raw_ids", raw_items.select("item_id", "source"))
     work.writer.table("items", cleaned.items)
     work.writer.table("removed", cleaned.removed)
     work.writer.table("changes", cleaned.changes)
+    work.writer.table("boilerplate", cleared.passages)
+    work.writer.table(
+        "text_examples",
+        text_report.text_examples(
+            cleaned.changes,
+            raw_items,
+            cleaned.items,
+            cleaned.findings,
+            functools.partial(workers.hold_personal_data, config=config),
+        ),
+    )
+    work.writer.table("language_doubts", cleaned.language_doubts)
     work.writer.table("findings", cleaned.findings)
     work.writer.table("to_review", cleaned.to_review)
     work.writer.table("references", cleaned.references)
@@ -668,6 +707,7 @@ def build_review(work: Work) -> None:
         cleaned.table("to_review"),
         deduplicated.table("takedown_neighbours"),
         work.inputs["label_quality"].table("label_candidates"),
+        cleaned.table("language_doubts"),
     )
     rows = review.review_rows(found, deduplicated.table("decisions").collect(), config)
     sheet = review.review_sheet(rows, raw_items, cleaned.table("items"), config.text_names)
@@ -991,6 +1031,14 @@ def build_published_archive(work: Work) -> None:
     }
     if config.decontaminate:
         reports["decontamination"] = work.inputs["deduplicated_items"].json("decontamination")
+    reports["texts"] = text_report.text_report(
+        work.inputs["cleaned_items"].table("changes"),
+        work.inputs["cleaned_items"].table("text_examples").collect(),
+        work.inputs["cleaned_items"].table("boilerplate").collect(),
+        work.inputs["cleaned_items"].table("language_doubts"),
+        items,
+        config,
+    )
     reports["quality"] = release.quality_report(items, removed, pairs, work.verdicts)
     known = comparison.with_rows(
         sources.read_comparison(config.comparison, work.dataset.base), str(config.comparison)

@@ -21,6 +21,7 @@ from dataset_pipeline.stages.gates import Outcome
 Gates = tuple[Gate, ...]
 
 _MANY_WARNINGS = 0.2
+_MANY_DOUBTS = 0.05
 
 
 def raw_texts(config: DatasetConfig) -> Gates:
@@ -84,6 +85,18 @@ def cleaned_items(config: DatasetConfig) -> Gates:
             ),
             "Look at some of them in the report; where they are good images, change the check's threshold in "
             "clean.images, or switch it off in clean.images.actions.",
+        ),
+        Gate(
+            "language_doubts_few",
+            f"No more than {_MANY_DOUBTS:.0%} of the items have a text that does not look like its declared language.",
+            "warning",
+            lambda audit: gates.language_doubts_few(
+                audit.snapshot.table("language_doubts"),
+                int(audit.snapshot.table("items").select(pl.len()).collect().item()),
+                _MANY_DOUBTS,
+            ),
+            "Look whether columns.language names the right column; clean.language.declared says what happens to such "
+            "items: review, drop, replace, or trust where the source knows better.",
         ),
         *suite_gates("cleaned_items", config),
     )

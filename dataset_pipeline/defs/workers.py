@@ -4,11 +4,14 @@ Belongs here: a batch through a stage's function, with the models that the proce
 belong here: any decision about the data.
 """
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from dataset_pipeline.adapters import language, presidio
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages import texts
+from dataset_pipeline.stages.language import UNDETERMINED
 
 
 def analyse_texts(batch: pl.DataFrame, config: DatasetConfig, secret: bytes | None = None) -> pl.DataFrame:
@@ -21,3 +24,9 @@ def analyse_texts(batch: pl.DataFrame, config: DatasetConfig, secret: bytes | No
         presidio.finder(config.pii),
         secret,
     )
+
+
+def hold_personal_data(found: Sequence[str], config: DatasetConfig) -> list[bool]:
+    """Whether the patterns and models of the configuration find personal data in each of a few texts."""
+    spans = presidio.finder(config.pii).find(found, [UNDETERMINED] * len(found))
+    return [bool(of_one) for of_one in spans]

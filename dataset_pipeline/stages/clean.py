@@ -27,6 +27,16 @@ from dataset_pipeline.tables import DECISIONS, ITEMS, REFERENCES, REMOVED, empty
 
 _FOR_PERSONAL_DATA: Final = ("personal_data", "personal_data_unsure")
 
+LANGUAGE_DOUBTS: Final = {
+    "item_id": pl.String(),
+    "column": pl.String(),
+    "declared": pl.String(),
+    "evidence": pl.String(),
+    "found": pl.String(),
+    "confidence": pl.Float64(),
+}
+"""One row per text that does not look like its declared language: ``language.Doubt``."""
+
 CHANGES: Final = {"item_id": pl.String(), "column": pl.String(), "rule": pl.String()}
 """One row per text of a kept item and rule that changed it."""
 
@@ -52,6 +62,8 @@ class Cleaned(NamedTuple):
     """``IMAGE_WARNINGS`` of items that stay."""
     image_checks: pl.LazyFrame
     """``image_checks.COUNTS`` over all items with a usable image."""
+    language_doubts: pl.LazyFrame
+    """``LANGUAGE_DOUBTS`` of items that stay and of those removed for one."""
     kept_by_decision: pl.LazyFrame
     """item_id of items that stay and that a person decided to keep, whatever a check says of them."""
 
@@ -95,7 +107,7 @@ def clean_items(
     kept, removed = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
     findings = _findings(judged, config)
     return Cleaned(
-        items=_items(kept, names),
+        items=_items(kept, config),
         removed=removed.select(
             "item_id",
             stage=pl.when("is_raw_problem").then(pl.lit("raw")).otherwise(pl.lit("clean")),
@@ -109,19 +121,21 @@ def clean_items(
         findings=findings.select(*FINDINGS),
         to_review=findings.filter(pl.col("excerpt").is_not_null()).select(*TO_REVIEW),
         references=_references(removed, withheld),
-        taken_down=_items(judged.filter("is_taken_down"), names),
+        taken_down=_items(judged.filter("is_taken_down"), config),
         image_warnings=image_warnings(kept, config.clean.images),
         image_checks=check_counts(judged, config.clean.images),
+        language_doubts=_doubts(judged, names),
         kept_by_decision=kept.filter("decided_keep").select("item_id").sort("item_id"),
     )
 
 
-def _items(rows: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
+def _items(rows: pl.LazyFrame, config: DatasetConfig) -> pl.LazyFrame:
     """``ITEMS`` and one column per text."""
+    names, is_replaced = config.text_names, config.clean.language.declared == "replace"
     return (
         rows.select(
             *(pl.col(name).cast(dtype) for name, dtype in ITEMS.items() if name != "language"),
-            _item_language(names).alias("language"),
+            _item_language(names, is_replaced).alias("language"),
             *(_released(name).alias(name) for name in names),
         )
         .select(*ITEMS, *names)
@@ -170,11 +184,12 @@ def _joined(
             pl.col("changes").alias(_changes_of(name)),
             pl.col("language").alias(_language_of(name)),
             pl.col("findings").alias(_findings_of(name)),
+            pl.col("language_doubt").alias(_doubt_of(name)),
         )
         rows = rows.join(analysis, on=[name, "language"], how="left", nulls_equal=True)
     rows = with_shared_pixels(rows, {name: _language_of(name) for name in config.text_names})
     rows = with_takedowns(rows, takedowns)
-    for kind in ("keep", "drop"):
+    for kind in ("keep", "drop", "language"):
         ids = (
             of_kind(decisions, kind)
             .select("item_id")
@@ -205,6 +220,15 @@ def _findings_of(name: str) -> str:
     return f"{name}//findings"
 
 
+def _doubt_of(name: str) -> str:
+    return f"{name}//doubt"
+
+
+def _is_doubted(name: str) -> pl.Expr:
+    """Whether a text does not look like its declared language, and no person has said that it is the item's."""
+    return pl.col(_doubt_of(name)).is_not_null() & pl.col("decided_language").is_null()
+
+
 def _content_chars(name: str) -> pl.Expr:
     """Characters of a cleaned text without placeholders: an e-mail address alone is no caption."""
     text = pl.col(_cleaned(name))
@@ -219,8 +243,11 @@ def _released(name: str) -> pl.Expr:
     return pl.when(text.str.len_chars() > 0).then(text)
 
 
-def _item_language(names: Sequence[str]) -> pl.Expr:
-    """The declared language, else that of the longest text with one, else "und"; null without texts."""
+def _item_language(names: Sequence[str], is_replaced: bool) -> pl.Expr:
+    """The declared language, else that of the longest text with one, else "und"; null without texts.
+
+    ``is_replaced``: a declared language that a text speaks against is as none.
+    """
     ranks, languages = [], []
     for place, name in enumerate(names):
         chars = pl.col(_cleaned(name)).str.len_chars().cast(pl.Int64)
@@ -232,7 +259,12 @@ def _item_language(names: Sequence[str]) -> pl.Expr:
     of_longest = [
         pl.when(rank == best).then(language) for rank, language in zip(ranks, languages, strict=True)
     ]
-    return pl.coalesce(pl.col("language"), *of_longest, pl.lit(None, pl.String))
+    declared = pl.col("language")
+    if is_replaced:
+        declared = pl.when(~pl.any_horizontal(pl.lit(False), *(_is_doubted(name) for name in names))).then(
+            declared
+        )
+    return pl.coalesce(declared, *of_longest, pl.lit(None, pl.String))
 
 
 # -- the verdict ---------------------------------------------------------------------------------
@@ -362,6 +394,17 @@ def _text_faults(config: DatasetConfig) -> list[_Fault]:
         }
         if entities:
             faults.append(_Fault(pl.any_horizontal(*found.values()), pl.lit(reason), _names_where(found)))
+    if config.clean.language.declared == "drop":
+        doubted = {name: _is_doubted(name) for name in names}
+        faults.append(
+            _Fault(
+                pl.any_horizontal(*doubted.values()),
+                pl.lit("language_doubtful"),
+                pl.concat_str(
+                    pl.format("declared {}, not so in ", pl.col("language")), _names_where(doubted)
+                ),
+            )
+        )
     if settings.required:
         is_empty = (chars == 0) & pl.col("source").is_in(with_texts)
         faults.append(_Fault(is_empty, pl.lit("text_empty"), pl.lit(None, pl.String)))
@@ -401,6 +444,22 @@ def _changes(kept: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
         for name in names
     ]
     return pl.concat([pl.LazyFrame(schema=CHANGES), *columns]).sort("item_id", "column", "rule")
+
+
+def _doubts(judged: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
+    counted = judged.filter(pl.col("reason").is_null() | (pl.col("reason") == "language_doubtful"))
+    columns = [
+        counted.filter(_is_doubted(name)).select(
+            "item_id",
+            column=pl.lit(name),
+            declared="language",
+            evidence=pl.col(_doubt_of(name)).struct.field("evidence"),
+            found=pl.col(_doubt_of(name)).struct.field("found"),
+            confidence=pl.col(_doubt_of(name)).struct.field("confidence"),
+        )
+        for name in names
+    ]
+    return pl.concat([pl.LazyFrame(schema=LANGUAGE_DOUBTS), *columns]).sort("item_id", "column")
 
 
 def _findings(judged: pl.LazyFrame, config: DatasetConfig) -> pl.LazyFrame:

@@ -485,3 +485,17 @@ def image_warnings_few(counts: pl.DataFrame, items: int, maximum: float) -> Outc
     return Outcome(
         False, f"checks that report more than {maximum:.0%}: {named}", numbers, many.head(EXAMPLE_ROWS)
     )
+
+
+def language_doubts_few(doubts: pl.LazyFrame, items: int, maximum: float) -> Outcome:
+    """The texts of no more than a share of ``maximum`` of the ``items`` look like another language than the declared one.
+
+    ``doubts``: ``clean.LANGUAGE_DOUBTS``.
+    """
+    found = doubts.select("item_id", "column", "declared", "evidence", "found").collect()
+    doubted = found["item_id"].n_unique()
+    numbers = {"items_in_doubt": doubted, "items": items}
+    said = f"{doubted} of {items} items have a text that does not look like its declared language"
+    if doubted <= maximum * items:
+        return Outcome(True, said, numbers)
+    return Outcome(False, said, numbers, found.head(EXAMPLE_ROWS))

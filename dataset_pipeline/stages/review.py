@@ -22,6 +22,10 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "label_error": ("A model finds another label more likely: which one is right?", "relabel, confirm"),
     "label_unsure": ("The label is marked as unsure: what is it?", "relabel, keep, drop"),
     "personal_data": ("Is this personal data?", "drop, confirm"),
+    "language_doubt": (
+        "A text does not look like its declared language: which is it?",
+        "language, drop, confirm",
+    ),
     "taken_down_relative": ("Related to an item that was taken down: should it go too?", "drop, confirm"),
     "taken_down_same": ("Held back as the same as a taken-down item: is it something else?", "keep, confirm"),
     "merged_pair": ("Removed as a duplicate, barely: are the two one?", "not_duplicate, confirm"),
@@ -62,6 +66,8 @@ class Found:
     """SAME: items related to taken-down ones."""
     candidates: pl.LazyFrame
     """LABEL_CANDIDATES: items whose label a model thinks is wrong."""
+    doubts: pl.LazyFrame
+    """LANGUAGE_DOUBTS: texts that do not look like their declared language."""
 
 
 def review_rows(found: Found, decisions: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
@@ -80,6 +86,7 @@ def review_rows(found: Found, decisions: pl.DataFrame, config: DatasetConfig) ->
                     _unsure_labels(found),
                     _label_errors(found),
                     _personal_data(found),
+                    *([_languages(found)] if config.clean.language.declared == "review" else []),
                     _taken_down(found),
                     _pairs(found, config),
                     _odd_pictures(found),
@@ -177,6 +184,23 @@ def _personal_data(found: Found) -> pl.DataFrame:
             item_id="item_id",
             other_item_id=pl.lit(None, pl.String),
             value=(1 - pl.col("score").cast(pl.Float64)).clip(0.05, 1),
+            found="found",
+        )
+        .collect()
+    )
+
+
+def _languages(found: Found) -> pl.DataFrame:
+    said = pl.format("{}: declared {}, {} {}", "column", "declared", "evidence", "found")
+    return (
+        found.doubts.sort("item_id", "column")
+        .group_by("item_id", maintain_order=True)
+        .agg(pl.col("confidence").max(), found=said.str.join("; "))
+        .select(
+            kind=pl.lit("language_doubt"),
+            item_id="item_id",
+            other_item_id=pl.lit(None, pl.String),
+            value=pl.col("confidence").clip(0.05, 1),
             found="found",
         )
         .collect()

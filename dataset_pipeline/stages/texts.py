@@ -18,16 +18,18 @@ from typing import Any, Final
 
 import polars as pl
 
-from dataset_pipeline.config import Clean, CleanTexts, Pii
-from dataset_pipeline.stages.language import UNDETERMINED, LanguageIdentifier
+from dataset_pipeline.config import Clean, CleanTexts, Pii, TextRule
+from dataset_pipeline.stages.language import UNDETERMINED, Doubt, LanguageIdentifier, doubt, letters
 from dataset_pipeline.stages.pii import Finding, PersonalDataFinder, excerpts, redact, resolve
 from dataset_pipeline.tables import TEXTS
 
-MOJIBAKE: Final = "mojibake"
-HTML: Final = "html"
-CONTROL_CHARACTERS: Final = "control_characters"
-UNICODE_FORM: Final = "unicode_form"
-WHITESPACE: Final = "whitespace"
+MOJIBAKE: Final[TextRule] = "mojibake"
+HTML: Final[TextRule] = "html"
+CONTROL_CHARACTERS: Final[TextRule] = "control_characters"
+UNICODE_FORM: Final[TextRule] = "unicode_form"
+WHITESPACE: Final[TextRule] = "whitespace"
+REPEATED_CHARACTERS: Final[TextRule] = "repeated_characters"
+BOILERPLATE: Final = "boilerplate"
 TOO_LONG: Final = "too_long"
 PERSONAL_DATA: Final = "personal_data"
 
@@ -37,8 +39,10 @@ RULES: Final = {
     CONTROL_CHARACTERS: "control, zero-width and bidirectional characters were removed",
     UNICODE_FORM: "characters were composed to clean.texts.unicode_form",
     WHITESPACE: "white space was collapsed",
+    REPEATED_CHARACTERS: "a long run of one letter or sign was cut to three",
     TOO_LONG: "the text was emptied: it is longer than clean.texts.max_chars",
     PERSONAL_DATA: "personal data was replaced by placeholders",
+    BOILERPLATE: "a passage that many texts share was taken out",
 }
 """Names that ``TEXTS.changes`` may hold, in the order in which the rules apply."""
 
@@ -55,27 +59,42 @@ def normalise(text: str, settings: CleanTexts) -> tuple[str, list[str]]:
     """``text`` without the traces of how it was stored, and the names of the rules that changed it.
 
     Rules, in order: mojibake (by ftfy: Speer 2019, doi:10.5281/zenodo.2591652), HTML tags and
-    character references, control and invisible characters, Unicode normalisation form (UAX #15) and
-    white space: one space, or one line break where there was any. Joiners stay where the script or
-    an emoji needs them (UAX #31 section 2.3, UTS #51). Idempotent; linear in the length of ``text``.
+    character references, control and invisible characters, Unicode normalisation form (UAX #15), white
+    space: one space, or one line break where there was any, and runs of one letter or sign. Joiners stay where the
+    script or an emoji needs them (UAX #31 section 2.3, UTS #51). Idempotent; linear in the length of ``text``.
     """
-    if _PLAIN.fullmatch(text):
+    if _PLAIN.fullmatch(text) and not _run_of(settings.max_repeats).search(text):
         return text, []
-    rules: tuple[tuple[str, Callable[[str], str]], ...] = (
+    every: tuple[tuple[TextRule, Callable[[str], str]], ...] = (
         (MOJIBAKE, _without_mojibake),
         (HTML, _without_html),
         (CONTROL_CHARACTERS, _without_control_characters),
         (UNICODE_FORM, functools.partial(_in_form, form=settings.unicode_form)),
         (WHITESPACE, _with_single_spaces),
     )
-    text, changes, is_stable = _repeat(rules, text, set())
+    rules = [(name, rule) for name, rule in every if name in settings.rules]
+    whole = _without_surrogates(text)  # whatever the rules: half a character cannot be written to a file
+    text, changes = _settled(rules, whole, set() if whole == text else {MOJIBAKE})
+    # Runs come last, when no markup is left that a cut could break.
+    while (
+        REPEATED_CHARACTERS in settings.rules and (cut := _without_runs(text, settings.max_repeats)) != text
+    ):
+        text, changes = _settled(rules, cut, {*changes, REPEATED_CHARACTERS})
+    return text, [name for name in RULES if name in changes]
+
+
+def _settled(
+    rules: Sequence[tuple[str, Callable[[str], str]]], text: str, changes: set[str]
+) -> tuple[str, set[str]]:
+    """Text that the ``rules`` change no more, and the changes to it."""
+    text, changes, is_stable = _repeat(rules, text, changes)
     for _ in range(_MAX_ROUNDS):
         if is_stable:
             break
         # Built to survive: references nested in references. Without their characters nothing is left
         # that a round could resolve further.
         text, changes, is_stable = _repeat(rules, _MARKUP_CHARACTERS.sub(" ", text), {*changes, HTML})
-    return text, [name for name in RULES if name in changes]
+    return text, changes
 
 
 def _repeat(
@@ -99,12 +118,17 @@ def _repeat(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def _without_surrogates(text: str) -> str:
+    """Surrogates become the characters that they are halves of, or U+FFFD."""
+    if _SURROGATE.search(text):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def _without_mojibake(text: str) -> str:
-    """UTF-8 read as another encoding is read as UTF-8; surrogates become characters or U+FFFD."""
+    """UTF-8 read as another encoding is read as UTF-8."""
     if text.isascii():
         return text
-    if _SURROGATE.search(text):
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     import ftfy
 
     return str(ftfy.fix_text(text, _ftfy_settings()))
@@ -310,7 +334,30 @@ def _with_single_spaces(text: str) -> str:
     return _BREAKS.sub("\n", _SPACES.sub(" ", text)).strip()
 
 
+# -- runs of one character -------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)
+def _run_of(most: int) -> re.Pattern[str]:
+    """Matches more than ``most`` of one character. A digit counts: a number or an article code is as long as it is."""
+    return re.compile(rf"([^\d\s])\1{{{most},}}")
+
+
+def _without_runs(text: str, most: int) -> str:
+    """ "Soooooooooooo nice!!!!!!!!!!!!" and rules of dashes: a long run says no more than three of the same."""
+    return _run_of(most).sub(r"\1\1\1", text)
+
+
 # -- a shard of texts --------------------------------------------------------------------------
+
+
+def analysis_settings(settings: Clean) -> dict[str, Any]:
+    """Those of the settings on which ``analyse_texts`` depends: another value of any other changes no analysis."""
+    judged = {"min_chars", "require_letters", "required", "boilerplate"}
+    return {
+        "texts": settings.texts.model_dump(mode="json", exclude=judged),
+        "language": settings.language.model_dump(mode="json"),
+    }
 
 
 def analyse_texts(
@@ -330,7 +377,7 @@ def analyse_texts(
     raw: list[str] = texts.get_column("text").to_list()
     declared: list[str | None] = texts.get_column("declared_language").to_list()
     normalised, changes = _normalise_all(raw, settings.texts)
-    languages, confidences = _languages(normalised, declared, settings, identifier)
+    languages, confidences, doubts = _languages(normalised, declared, settings, identifier)
     findings: list[list[Finding]] = [[] for _ in raw]
     if pii.enabled:
         found = finder.find(normalised, languages)
@@ -350,6 +397,7 @@ def analyse_texts(
             "changes": changes,
             "language": languages,
             "language_confidence": confidences,
+            "language_doubt": [found and found._asdict() for found in doubts],
             "findings": [
                 [
                     {**finding._asdict(), "excerpt": excerpt}
@@ -381,17 +429,30 @@ def _languages(
     declared: Sequence[str | None],
     settings: Clean,
     identifier: LanguageIdentifier,
-) -> tuple[list[str], list[float | None]]:
-    """Language of each text and the confidence in it: null where declared or not identified."""
+) -> tuple[list[str], list[float | None], list[Doubt | None]]:
+    """Language of each text, the confidence in it (null where declared or not identified), and doubts in a declared one."""
+    rules = settings.language
     languages = [language or UNDETERMINED for language in declared]
     confidences: list[float | None] = [None] * len(texts)
-    if settings.language.detect == "never":
-        return languages, confidences
-    open_rows = [row for row, language in enumerate(declared) if not language and texts[row]]
-    for row, (language, confidence) in zip(
-        open_rows, identifier.identify([texts[row] for row in open_rows]) if open_rows else (), strict=True
-    ):
-        confidences[row] = round(confidence, 6)
-        if confidence >= settings.language.min_confidence:
-            languages[row] = language
-    return languages, confidences
+    doubts: list[Doubt | None] = [None] * len(texts)
+    is_asked = [
+        rules.detect != "never"
+        and bool(text)
+        and (not language or (rules.declared != "trust" and letters(text) >= rules.min_doubt_letters))
+        for text, language in zip(texts, declared, strict=True)
+    ]
+    asked = [text for text, is_one in zip(texts, is_asked, strict=True) if is_one]
+    answers = iter(identifier.identify(asked) if asked else ())
+    for row, (text, language) in enumerate(zip(texts, declared, strict=True)):
+        answer = next(answers) if is_asked[row] else None
+        if not language:
+            if answer is not None:
+                confidences[row] = round(answer[1], 6)
+                if answer[1] >= rules.min_confidence:
+                    languages[row] = answer[0]
+        elif rules.declared != "trust":
+            doubts[row] = doubt(text, language, answer, rules.min_doubt)
+            if doubts[row] and rules.declared == "replace":
+                is_known = answer is not None and answer[1] >= rules.min_confidence
+                languages[row] = answer[0] if answer is not None and is_known else UNDETERMINED
+    return languages, confidences, doubts

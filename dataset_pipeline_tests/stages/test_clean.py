@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig, ImageCheck
-from dataset_pipeline.stages.clean import CHANGES, Cleaned, clean_items, distinct_texts
+from dataset_pipeline.stages.clean import CHANGES, LANGUAGE_DOUBTS, Cleaned, clean_items, distinct_texts
 from dataset_pipeline.stages.image_checks import COUNTS
 from dataset_pipeline.stages.pii import FINDINGS, TO_REVIEW
 from dataset_pipeline.tables import (
@@ -24,6 +24,7 @@ from dataset_pipeline.tables import (
 )
 
 RAW_SCHEMA = {**RAW_ITEMS, "title": pl.String(), "note": pl.String()}
+CYRILLIC = {"evidence": "script", "found": "cyrillic", "confidence": 1.0}
 GOOD = {"width_px": 64, "height_px": 48, "contrast": 40.0}
 
 
@@ -64,7 +65,8 @@ def analysed(
     rows = []
     for text, declared in distinct_texts(raw, ("title", "note")).collect().rows():
         values = {
-            "cleaned": text, "changes": [], "language": declared or language, "language_confidence": None, "findings": [],
+            "cleaned": text, "changes": [], "language": declared or language, "language_confidence": None,
+            "language_doubt": None, "findings": [],
         }  # fmt: skip
         rows.append({"text": text, "declared_language": declared, **values, **(special or {}).get(text, {})})
     return pl.LazyFrame(rows, schema=TEXTS)
@@ -322,6 +324,7 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         "text_without_letters": {"title": "12 + 3"},
         "text_too_short": {"title": "x"},
         "text_too_long": {"title": "long"},
+        "language_doubtful": {"title": "Привет", "language": "en"},
         "personal_data": {"title": "iban"},
         "personal_data_unsure": {"title": "name"},
         **{reason: {"problem": reason} for reason in reading},
@@ -335,6 +338,7 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         images=[image(reason, **measures.get(reason, {})) for reason in reasons if reason != "image_missing"],
         special={
             "long": {"cleaned": "", "changes": ["too_long"]},
+            "Привет": {"language_doubt": CYRILLIC},
             "iban": {"cleaned": "<IBAN_CODE> here", "findings": [finding("IBAN_CODE")]},
             "name": {"cleaned": "<PERSON> here", "findings": [finding("PERSON")]},
         },
@@ -345,6 +349,7 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
         pii={"actions": {"IBAN_CODE": "drop", "PERSON": "review"}},
         clean={
             "texts": {"min_chars": 2, "require_letters": True},
+            "language": {"declared": "drop"},
             "images": {"actions": dict.fromkeys(get_args(ImageCheck), "drop")},
         },
     )
@@ -522,7 +527,7 @@ def test_nothing_is_lost_and_order_does_not_matter(
         "clean": {"texts": {"min_chars": 2}},
     }  # fmt: skip
     cleaned = clean(raw, images=images, **settings)
-    kept, removed, changes, findings, to_review, references, _taken, warnings, checks, decided = (
+    kept, removed, changes, findings, to_review, references, _taken, warnings, checks, doubts, decided = (
         table.collect() for table in cleaned
     )
     assert decided.is_empty()
@@ -534,6 +539,7 @@ def test_nothing_is_lost_and_order_does_not_matter(
     assert dict(to_review.schema) == TO_REVIEW
     assert dict(warnings.schema) == dict(IMAGE_WARNINGS)
     assert dict(checks.schema) == COUNTS
+    assert dict(doubts.schema) == LANGUAGE_DOUBTS
     assert set(warnings["item_id"]) <= set(kept["item_id"])
     ids = [*kept["item_id"], *removed["item_id"]]
     assert sorted(ids) == sorted(row["item_id"] for row in raw)
@@ -664,3 +670,31 @@ def test_findings_carry_place_score_and_action_but_no_value() -> None:
         ("1", "title", "PERSON", pytest.approx(0.85), "report"),  # in order of place
         ("1", "title", "PHONE_NUMBER", pytest.approx(0.5), "redact"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("action", "stays", "language"),
+    [("report", True, "en"), ("review", True, "en"), ("replace", True, "ru"), ("drop", False, None)],
+)
+def test_a_text_that_is_not_in_its_declared_language(action: str, stays: bool, language: str | None) -> None:
+    rows = [raw_item("a", title="Привет", language="en"), raw_item("b", language="en")]
+    special = {"Привет": {"language_doubt": CYRILLIC, "language": "ru" if action == "replace" else "en"}}
+    cleaned = clean(rows, special=special, clean={"language": {"declared": action}})
+    kept = dict(cleaned.items.select("item_id", "language").collect().rows())
+    assert kept == ({"a": language, "b": "en"} if stays else {"b": "en"})
+    if not stays:
+        assert verdicts(cleaned)["a"] == ("clean", "language_doubtful", "declared en, not so in title")
+    # Whatever happens to the item, the doubt is on record.
+    assert cleaned.language_doubts.collect().rows() == [("a", "title", "en", "script", "cyrillic", 1.0)]
+
+
+def test_a_language_that_a_person_decided_is_doubted_by_nobody() -> None:
+    decision = {"item_id": "a", "decision": "language", "value": "en", "by": "Ada", "date": "2026-11-01"}
+    cleaned = clean(
+        [raw_item("a", title="Привет", language="en")],
+        special={"Привет": {"language_doubt": CYRILLIC}},
+        decisions=pl.DataFrame([decision], schema=DECISIONS),
+        clean={"language": {"declared": "drop"}},
+    )
+    assert cleaned.items.select("language").collect().item() == "en"
+    assert cleaned.language_doubts.collect().is_empty()

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from dataset_pipeline.stages.clean import LANGUAGE_DOUBTS
 from dataset_pipeline.stages.leakage import NEAREST
 from dataset_pipeline.stages.pii import TO_REVIEW
 from dataset_pipeline.stages.review import KINDS, Found, review_page, review_rows, review_sheet
@@ -45,6 +46,7 @@ def found(**tables: Any) -> Found:
         "findings": frame(TO_REVIEW),
         "neighbours": frame(SAME),
         "candidates": frame(LABEL_CANDIDATES),
+        "doubts": frame(LANGUAGE_DOUBTS),
     }
     return Found(**{**none, **tables})
 
@@ -224,3 +226,21 @@ def test_the_page_says_how_many_are_not_shown() -> None:
     page = review_page(nasty_sheet(), {}, toy_config(), limit=0)
     assert "1 questions" in page
     assert "the first 0 are shown" in page
+
+
+def test_a_doubted_language_is_asked_about_where_it_is_configured() -> None:
+    row = {
+        "item_id": "a",
+        "column": TEXT,
+        "declared": "en",
+        "evidence": "script",
+        "found": "cyrillic",
+        "confidence": 0.9,
+    }
+    given = found(doubts=frame(LANGUAGE_DOUBTS, row, {**row, "column": "zz", "confidence": 0.7}))
+    assert asked(given) == []
+    wanted: dict[str, Any] = {"clean": {"language": {"declared": "review"}}}
+    assert asked(given, **wanted) == [("language_doubt", "a", None)]
+    assert asked(given, ("a", "language", "ru"), **wanted) == []
+    [said] = review_rows(given, empty(DECISIONS), toy_config(**wanted))["found"]
+    assert said == f"{TEXT}: declared en, script cyrillic; zz: declared en, script cyrillic"

@@ -2,13 +2,14 @@
 
 import html
 from collections.abc import Sequence
+from typing import get_args
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_pipeline.config import Clean, CleanTexts, Pii
+from dataset_pipeline.config import Clean, CleanTexts, Pii, TextRule
 from dataset_pipeline.stages.texts import RULES, TOO_LONG, analyse_texts, normalise
 from dataset_pipeline.tables import TEXTS
 
@@ -137,6 +138,46 @@ def test_compatibility_forms_become_plain_in_nfkc() -> None:
     assert normalise("\uff1cb\uff1ebold", NFKC) == ("bold", ["html", "unicode_form"])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s" + "o" * 30 + " nice" + "!" * 12, "sooo nice!!!"),
+        ("-" * 11, "---"),
+        ("!" * 10, "!" * 10),  # as long as is allowed
+        ("ー" * 50, "ーーー"),
+        ("a" * 5000, "aaa"),
+        # Numbers and codes are as long as they are.
+        ("1" + "0" * 20 + " 000000000000", "1" + "0" * 20 + " 000000000000"),
+        ("ha" * 20, "ha" * 20),
+    ],
+)
+def test_a_long_run_of_one_character_is_cut(text: str, expected: str) -> None:
+    assert normalise(text, NFC) == (expected, [] if text == expected else ["repeated_characters"])
+
+
+def test_how_long_a_run_may_be_is_a_setting() -> None:
+    assert normalise("aaaa aaaaa", CleanTexts(max_repeats=4)) == ("aaaa aaa", ["repeated_characters"])
+
+
+DIRTY = {
+    "mojibake": "cafÃ©",
+    "html": "<b>hat</b>",
+    "control_characters": "a\u200bb",
+    "unicode_form": "e\u0301",
+    "whitespace": "a  b",
+    "repeated_characters": "a" * 20,
+}
+
+
+@pytest.mark.parametrize("rule", DIRTY)
+def test_each_rule_can_be_switched_off_alone(rule: str) -> None:
+    rules = tuple(name for name in get_args(TextRule) if name != rule)
+    assert normalise(DIRTY[rule], NFC)[1] == [rule]
+    assert normalise(DIRTY[rule], CleanTexts(rules=rules)) == (DIRTY[rule], [])
+    for other in DIRTY.keys() - {rule}:
+        assert normalise(DIRTY[other], CleanTexts(rules=rules))[1] == [other]
+
+
 def test_rules_are_named_in_their_order() -> None:
     assert normalise("  <b>cafe\u0301</b>\u200b &amp; crÃ¨me", NFC) == (
         "café & crème",
@@ -208,7 +249,11 @@ PIECES = st.lists(
 
 
 @settings(deadline=None)
-@given(text=ANY_UNICODE | PIECES, settings=st.sampled_from([NFC, NFKC]))
+@given(
+    text=ANY_UNICODE | PIECES,
+    settings=st.sampled_from([NFC, NFKC])
+    | st.builds(CleanTexts, rules=st.lists(st.sampled_from(get_args(TextRule)), unique=True).map(tuple)),
+)
 def test_normalising_twice_changes_nothing(text: str, settings: CleanTexts) -> None:
     once, changes = normalise(text, settings)
     assert normalise(once, settings) == (once, [])
@@ -236,21 +281,49 @@ def test_analysis_in_full() -> None:
     frame = analyse(["xx call secret now", "  <b>declared</b>", "12"], [None, "fr", None])
     assert dict(frame.schema) == dict(TEXTS)
     assert frame.drop("text", "declared_language").to_dicts() == [
-        {"cleaned": "xx call <PHONE_NUMBER> now", "changes": ["personal_data"], "language": "xx", "language_confidence": 1.0,
+        {"cleaned": "xx call <PHONE_NUMBER> now", "changes": ["personal_data"], "language": "xx", "language_confidence": 1.0, "language_doubt": None,
          "findings": [{"entity": "PHONE_NUMBER", "start": 8, "end": 14, "score": pytest.approx(0.9), "excerpt": None}]},
-        {"cleaned": "declared", "changes": ["html", "whitespace"], "language": "fr", "language_confidence": None, "findings": []},
-        {"cleaned": "12", "changes": [], "language": "und", "language_confidence": pytest.approx(0.2), "findings": []},
+        {"cleaned": "declared", "changes": ["html", "whitespace"], "language": "fr", "language_confidence": None, "language_doubt": None, "findings": []},
+        {"cleaned": "12", "changes": [], "language": "und", "language_confidence": pytest.approx(0.2), "language_doubt": None, "findings": []},
     ]  # fmt: skip
     assert frame["text"].to_list() == ["xx call secret now", "  <b>declared</b>", "12"]
+
+
+def test_a_declared_language_is_looked_for_only_to_be_doubted() -> None:
+    text = "de yzyzyzyzyzyz"  # said to be German, and the identifier is sure of it
+    frame = pl.DataFrame({"text": [text, "de yy"], "declared_language": ["fr", "fr"]})
+    doubts = {}
+    for action in ("trust", "report", "replace"):
+        identifier, finder = FakeIdentifier(), FakeFinder()
+        clean = Clean.model_validate({"language": {"declared": action}})
+        result = analyse_texts(frame, clean, Pii(), identifier, finder)
+        doubts[action] = identifier.asked, result["language_doubt"].to_list(), finder.languages
+        assert result["language_confidence"].null_count() == 2  # of the declared language nobody is unsure
+    doubt = {"evidence": "identified", "found": "de", "confidence": 1.0}
+    assert doubts == {
+        "trust": ([], [None, None], ["fr", "fr"]),
+        "report": ([text], [doubt, None], ["fr", "fr"]),  # four letters speak against nothing
+        "replace": ([text], [doubt, None], ["de", "fr"]),  # the finder is told what is believed
+    }
+
+
+def test_a_language_is_replaced_by_none_where_only_the_script_is_known() -> None:
+    frame = pl.DataFrame({"text": ["Привет"], "declared_language": ["fr"]})
+    clean = Clean.model_validate({"language": {"declared": "replace", "detect": "never"}})
+    result = analyse_texts(frame, clean, Pii(), FakeIdentifier(), FakeFinder())
+    assert result["language"].to_list() == ["und"]
+    assert result["language_doubt"].to_list() == [
+        {"evidence": "script", "found": "cyrillic", "confidence": 1.0}
+    ]
 
 
 def test_only_missing_languages_are_looked_for() -> None:
     identifier, finder = FakeIdentifier(), FakeFinder()
     frame = pl.DataFrame(
-        {"text": ["xx yyyyyyyy", "xx yyyyyyyy", " \n", "zz"], "declared_language": [None, "de", None, None]}
+        {"text": ["xx yyyyyyyy", "xx yyyy", " \n", "zz"], "declared_language": [None, "de", None, None]}
     )
     result = analyse_texts(frame, Clean(), Pii(), identifier, finder)
-    assert identifier.asked == ["xx yyyyyyyy", "zz"]  # neither the declared one nor the empty one
+    assert identifier.asked == ["xx yyyyyyyy", "zz"]  # neither the declared, a short one, nor the empty one
     assert result["language"].to_list() == ["xx", "de", "und", "und"]  # "zz" is too short to be sure
     assert result["language_confidence"].to_list() == [1.0, None, None, pytest.approx(0.2)]
     assert finder.languages == ["xx", "de", "und", "und"]  # the finder is told what is believed
