@@ -268,7 +268,7 @@ class Language(Settings):
         description="what happens where a text does not look like the language that the source declares",
     )
     min_doubt: float = Field(
-        0.9, ge=0, le=1, description="confidence from which on another language contradicts the declared one"
+        0.8, ge=0, le=1, description="confidence from which on another language contradicts the declared one"
     )
     min_doubt_letters: int = Field(
         10, ge=1, description="letters from which on a text can contradict its declared language"

@@ -1,7 +1,7 @@
 """Language identification by py3langid, a naive Bayes model over byte n-grams.
 
 Lui & Baldwin (2012), "langid.py: An Off-the-shelf Language Identification Tool"; py3langid is its
-successor. Measured against lingua in docs/quality/texts.md. The model ships with the package: no
+successor. Measured against lingua and fastText in docs/quality/texts.md. The model ships with the package: no
 network, 60 MB of memory a process, microseconds a text.
 
 Belongs here: the model behind ``stages.language.LanguageIdentifier``. Does not belong here: when a

@@ -106,7 +106,13 @@ def _common(one: str, other: str) -> int:
 
 
 def _visible(text: str) -> str:
-    """Characters that show nothing are named: U+200B becomes ⟨U+200B⟩, a line break ⏎."""
+    """Characters that show nothing are named: U+200B becomes ⟨U+200B⟩, a line break ⏎, spaces at an end ␣."""
+    inner = text.strip(" ")
+    before, after = text[: len(text) - len(text.lstrip(" "))], text[len(text.rstrip(" ")) :] if inner else ""
+    return "␣" * len(before) + _named(inner) + "␣" * len(after)
+
+
+def _named(text: str) -> str:
     return "".join(
         "⏎"
         if c == "\n"

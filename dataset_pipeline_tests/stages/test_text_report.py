@@ -40,11 +40,13 @@ def examples(*rows: tuple[str, str, str, list[str]], findings: Sequence[str] = (
 def test_before_and_after_with_what_cannot_be_seen() -> None:
     found = examples(
         ("a", "red\u200b hat", "red hat", ["control_characters"]),
+        ("ends", " cap  ", "cap", ["whitespace"]),
         ("b", "x" * 50 + "<br>y" + "z" * 50, "x" * 50 + "\ny" + "z" * 50, ["html"]),
     )
     assert found.select("item_id", "before", "after").rows() == [
         ("a", "red⟨U+200B⟩ hat", "red hat"),
         ("b", f"…{'x' * 20}<br>y{'z' * 19}…", f"…{'x' * 20}⏎y{'z' * 19}…"),
+        ("ends", "␣cap␣␣", "cap"),
     ]
 
 
