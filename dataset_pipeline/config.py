@@ -420,14 +420,23 @@ class Pii(Settings):
         return self.min_score
 
 
+ImageChange = Literal["colour", "crop", "overlay", "mirror", "turn"]
+
+
 class ImageDuplicates(Settings):
     """Near-identical pictures: re-encoded, resized, softened, of another brightness or contrast, and ``changes``."""
 
     near: bool = True
-    changes: tuple[Literal["colour", "crop", "mirror", "turn"], ...] = Field(
+    changes: tuple[ImageChange, ...] = Field(
         ("colour", "crop"),
         description="what else a copy may have gone through: colour: less of it, down to grey; crop: up to 5 % less, "
-        "or a border of up to 5 %, at every edge; mirror; turn: by quarters",
+        "or a border of up to 5 %, at every edge; overlay: a label, watermark or logo over a photo; mirror; "
+        "turn: by quarters",
+    )
+    linked_changes: tuple[ImageChange, ...] = Field(
+        ("overlay",),
+        description="what two pictures may differ by besides, to be listed as a pair and to stay in one split; they are "
+        "never merged for it",
     )
     max_hash_distance: int = Field(
         4, ge=0, le=4, description="bits of 64 in which two pHashes of a candidate differ"
@@ -441,6 +450,12 @@ class ImageDuplicates(Settings):
     max_tone_difference: float = Field(
         64.0, ge=0, description="largest difference in brightness plus contrast, in grey levels of 255"
     )
+
+    @property
+    def linking(self) -> "ImageDuplicates":
+        """The same, of pictures that are not merged but linked: ``changes`` are both."""
+        changes = tuple(dict.fromkeys((*self.changes, *self.linked_changes)))
+        return self.model_copy(update={"changes": changes})
 
 
 class TextDuplicates(Settings):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 CLOTHING = Path(__file__).parents[2] / "shared" / "data" / "clothing"
 
@@ -27,3 +27,12 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def labelled(image: Image.Image, share: float = 0.05) -> Image.Image:
+    """With a dark label over this share of it, a line of pale text in it, in the lower right corner."""
+    copy, (x, y) = image.copy(), image.size
+    corner = (round(x - x * 8**0.5 * share**0.5), round(y - y * (share / 8) ** 0.5))
+    ImageDraw.Draw(copy).rectangle((*corner, x, y), fill="#202020")
+    ImageDraw.Draw(copy).text((corner[0] + 2, corner[1] + 1), "for sale", "white")
+    return copy

@@ -76,7 +76,7 @@ def find_pairs(
             .agg(pl.col("item_id").min(), pl.col("sha256").min(), pl.col("phash").sort_by("sha256").first())
             .sort("item_id")
         )
-        near = near_picture_pairs(pictures, images, settings.image)
+        near = near_picture_pairs(pictures, images, settings.image.linking)
         found.append(_pair_table(pictures["item_id"], near, "near_image"))
     if settings.text.near:
         texts = (

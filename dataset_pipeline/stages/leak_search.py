@@ -21,6 +21,8 @@ from dataset_pipeline.stages.similarity import (
     Floats,
     Integers,
     Pixels,
+    Values,
+    are_textured,
     compare_pictures,
     cropped,
     jaccard_of_texts,
@@ -53,6 +55,9 @@ LOOKS = (
     (0, 0, 0, 0.04),
 )
 """Shares that a cropped copy may lack at the left, top, right and bottom."""
+
+SIDES = ((0, 0, 0, 0.65), (0, 0.65, 0, 0), (0, 0, 0.65, 0), (0.65, 0, 0, 0))
+"""What is left out (left, top, right, bottom) to see one side alone, where a label on another side does not matter."""
 
 MAX_DIFFERING_BITS = 0.08
 """Of the bits of all tables together: so many differ at the most between a picture and a look of another."""
@@ -196,19 +201,22 @@ class PictureSearch:
                 yield start, other, rows @ columns.T
 
     def _projected(self, looks: int | None = None) -> Iterator[tuple[Integers, Integers]]:
-        """Pairs of which one, as it is, agrees with a look of the other in all bits of a table (Charikar 2002).
+        """Pairs of which one, as it is, agrees with a look of the other in all bits of a table (Charikar 2002); or of
+        which one side agrees with the same side of the other.
 
         Each comes once, in the first table, look and direction in which it does. Of ``looks``, None are all. Pictures of
         one luminance are left out.
         """
-        keys, rows = self._keys()
+        keys, rows, sides = self._keys()
         keys = keys[:, :looks]
+        as_is = np.where(np.arange(keys.shape[1]) < sides, 0, np.arange(keys.shape[1]))
         self.uncompared = 0
         for table, look in itertools.product(range(keys.shape[2]), range(keys.shape[1])):
-            order = np.argsort(keys[:, 0, table], kind="stable")
-            ordered, wanted = keys[order, 0, table], keys[:, look, table]
+            order = np.argsort(keys[:, as_is[look], table], kind="stable")
+            ordered, wanted = keys[order, as_is[look], table], keys[:, look, table]
             first = np.searchsorted(ordered, wanted)
-            if look == 0:  # with those before it
+            is_itself = as_is[look] == look
+            if is_itself:  # with those before it
                 counts = np.empty_like(order)
                 counts[order] = np.arange(len(order))
                 counts -= first
@@ -222,37 +230,51 @@ class PictureSearch:
                 one = np.searchsorted(ends, number, side="right")
                 other = order[first[one] + number - ends[one] + counts[one]]
                 one, other = one[one != other], other[one != other]
-                is_near = _differing(keys[one, look] ^ keys[other, 0]) <= MAX_DIFFERING_BITS
+                is_near = _differing(keys[one, look] ^ keys[other, as_is[look]]) <= MAX_DIFFERING_BITS
                 one, other = one[is_near], other[is_near]
                 left, right = np.minimum(one, other), np.maximum(one, other)
-                here = (table * keys.shape[1] + look) * 2 + ((one > other) & (look > 0))
-                is_new = _first_agreement(keys[left], keys[right]) == here
+                here = (table * keys.shape[1] + look) * 2 + ((one > other) & (not is_itself))
+                is_new = _first_agreement(keys[left], keys[right], as_is) == here
                 yield rows[left[is_new]], rows[right[is_new]]
 
-    def _keys(self) -> tuple[npt.NDArray[np.uint32], Integers]:
-        """Bits of every table of every look, shape (pictures, looks, tables), and which pictures these are.
+    def _keys(self) -> tuple[npt.NDArray[np.uint32], Integers, int]:
+        """Bits of every table of every look, shape (pictures, looks, tables), which pictures these are, and the first
+        look that is a side.
 
-        The bits are of smooth luminance on a grid, less what pictures have in common, without the edges.
+        The bits are of smooth luminance on a grid, less what pictures have in common, without the edges. A side of a
+        picture over which no overlay is looked for has bits of its own.
         """
         looks = LOOKS if "crop" in self.settings.changes else LOOKS[:1]
-        grids = [(_grid(top, bottom), _grid(left, right)) for left, top, right, bottom in looks]
+        parts = SIDES if "overlay" in self.settings.changes else ()
+        grids, sides = (
+            [(_grid(top, bottom), _grid(left, right)) for left, top, right, bottom in shares]
+            for shares in (looks, parts)
+        )
         generator = np.random.default_rng(self.seed)
         planes = generator.standard_normal((_GRID**2, PROJECTION_TABLES * PROJECTION_BITS), np.float32)
         weights = np.uint32(1) << np.arange(PROJECTION_BITS, dtype=np.uint32)
         spread = np.linspace(0, len(self.thumbnails) - 1, _ROWS).astype(np.int64)
-        common = _on_grid(luminance(self.thumbnails[spread]), grids[0]).mean(axis=0)
-        keys, rows = [], []
+        sample = luminance(self.thumbnails[spread])
+        common, *common_sides = (_on_grid(sample, grid).mean(axis=0) for grid in (grids[0], *sides))
+        keys, rows, moved = [], [], 0
         for start in range(0, len(self.thumbnails), _ROWS):
             vectors = []
             for number, lying in enumerate(turned(self.thumbnails[start : start + _ROWS], self.settings)):
                 grey = luminance(lying)
-                vectors += [_on_grid(grey, grid) for grid in (grids if number == 0 else grids[:1])]
-            is_flat = ~vectors[0].any(axis=1)
-            values = np.stack(vectors, axis=1)[~is_flat] - common
+                vectors += [_on_grid(grey, grid) - common for grid in (grids if number == 0 else grids[:1])]
+            moved = len(vectors)
+            grey = luminance(self.thumbnails[start : start + _ROWS])
+            is_flat = ~_on_grid(grey, grids[0]).any(axis=1)
+            vectors += [_on_grid(grey, grid) - mean for grid, mean in zip(sides, common_sides, strict=True)]
+            values = np.stack(vectors, axis=1)[~is_flat]
             bits = (values @ planes > 0).reshape(*values.shape[:2], PROJECTION_TABLES, PROJECTION_BITS)
-            keys.append((bits * weights).sum(axis=3, dtype=np.uint32))
-            rows.append(start + np.flatnonzero(~is_flat))
-        return np.concatenate(keys), np.concatenate(rows)
+            found = (bits * weights).sum(axis=3, dtype=np.uint32)
+            here = start + np.flatnonzero(~is_flat)
+            plain = np.flatnonzero(~are_textured(self.thumbnails[here]))
+            found[plain, moved:] = (here[plain] + (1 << PROJECTION_BITS))[:, None, None]
+            keys.append(found)
+            rows.append(here)
+        return np.concatenate(keys), np.concatenate(rows), moved
 
 
 def _grid(start: float, end: float) -> npt.NDArray[np.float32]:
@@ -283,9 +305,11 @@ def _differing(bits: npt.NDArray[np.uint32]) -> Floats:
     )
 
 
-def _first_agreement(left: npt.NDArray[np.uint32], right: npt.NDArray[np.uint32]) -> Integers:
+def _first_agreement(
+    left: npt.NDArray[np.uint32], right: npt.NDArray[np.uint32], as_is: Integers
+) -> Integers:
     """Of pairs of keys, shape (pairs, looks, tables): the first table, look and direction in which they agree."""
-    across = np.stack([left ^ right[:, :1], right ^ left[:, :1]], axis=2)
+    across = np.stack([left ^ right[:, as_is], right ^ left[:, as_is]], axis=2)
     agree = (across == 0) & (_differing(across) <= MAX_DIFFERING_BITS)[..., None]
     looks, tables = left.shape[1:]
     return np.asarray(agree.transpose(0, 3, 1, 2).reshape(len(agree), tables * looks * 2).argmax(axis=1))
@@ -328,13 +352,29 @@ def planted_pictures(
     if "crop" in settings.changes:
         changed["4 % cropped at every edge"] = cropped(thumbnails[chosen], 0.04, 0.04, 0.04, 0.04)
         changed["5 % cropped at the left"] = cropped(thumbnails[chosen], 0.05, 0, 0, 0)
+    if "overlay" in settings.changes:
+        changed |= dict(zip(("label laid over", "letters laid over"), _with_overlays(square), strict=True))
     if "mirror" in settings.changes:
         changed["mirrored"] = square[:, :, ::-1].reshape(values.shape)
     if "turn" in settings.changes:
         changed["turned"] = np.rot90(square, axes=(1, 2)).reshape(values.shape)
-    copies = [np.clip(np.rint(value), 0, 255).astype(np.uint8) for value in changed.values()]
-    names = [name for name in changed for _ in chosen]
-    return np.tile(chosen, len(changed)), np.concatenate(copies), names
+    copies = np.concatenate(
+        [np.clip(np.rint(value.reshape(values.shape)), 0, 255).astype(np.uint8) for value in changed.values()]
+    )
+    names = np.repeat(list(changed), len(chosen))
+    # Over a drawing no overlay is looked for.
+    is_fair = np.tile(are_textured(thumbnails[chosen]), len(changed)) | ~np.char.endswith(names, "laid over")
+    return np.tile(chosen, len(changed))[is_fair], copies[is_fair], names[is_fair].tolist()
+
+
+def _with_overlays(squares: Values) -> tuple[Values, Values]:
+    """Pictures, shape (count, side, side, 3), with a dark label in a corner, and with pale letters across the middle."""
+    side = THUMBNAIL_SIDE_PX
+    labelled, lettered = squares.copy(), squares.copy()
+    labelled[:, -side // 8 :, -side * 3 // 8 :] = 32
+    strokes = np.zeros((side, side, 1), bool)
+    strokes[side * 3 // 8 : side * 5 // 8, 2:-2:3] = True
+    return labelled, np.where(strokes, (lettered + 255) / 2, lettered)
 
 
 # -- texts ---------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ class _Audit:
         self._record("same_pixels", "image", rows, codes, without=within)
 
         pictures = files.group_by("pixel_hash").agg(pl.col("sha256").min()).sort("pixel_hash")
-        settings = self.config.duplicates.image
+        settings = self.config.duplicates.image.linking
         thumbnails = load_thumbnails(images, pictures["sha256"])
         if not settings.near or pictures.height == 0:
             return

@@ -7,6 +7,7 @@ verified on thumbnails. Time and memory stay bounded whatever the pictures are: 
 NEIGHBOURS others at the most, and with so many more of nearly equal pHash.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -27,6 +28,7 @@ from dataset_pipeline.stages.similarity import (
     Integers,
     Pixels,
     Values,
+    are_textured,
     load_thumbnails,
     luminance,
     may_be_near,
@@ -52,6 +54,10 @@ CROPS = (
     (0, 0, 0, 0.04),
 )
 """Beyond, cropped copies are looked for as if these shares were missing at the left, top, right and bottom."""
+
+STRIPS = ((0, 0, 0, 0.6), (0, 0.6, 0, 0), (0, 0, 0.6, 0), (0.6, 0, 0, 0))
+"""Beyond, copies with something laid over them are looked for by these parts alone: at the top, the bottom, the left
+and the right. Of photos, whose parts are hardly ever alike otherwise."""
 
 VIEW_SIMILARITY = 0.96
 """Correlation, in the lowest frequencies of luminance, of a picture and a view of another that may be its copy."""
@@ -143,7 +149,8 @@ def _near_hashes(hashes: Hashes, distance: int, largest: int | None = None) -> I
 
 
 def _near_views(images: pl.LazyFrame, sha256: pl.Series, settings: ImageDuplicates) -> Iterator[Pair]:
-    """Pairs of which one looks like a view of the other: the other as it is, cropped, mirrored or turned.
+    """Pairs of which one looks like a view of the other: the other as it is, cropped, mirrored or turned; or of which a
+    strip looks like the same strip of the other.
 
     At most NEIGHBOURS others a picture, those whose views correlate most with it, VIEW_SIMILARITY or more. A pair
     may come up twice. What is compared are the lowest frequencies of luminance, as in pHash, but their values and
@@ -151,19 +158,40 @@ def _near_views(images: pl.LazyFrame, sha256: pl.Series, settings: ImageDuplicat
     """
     crops = CROPS if "crop" in settings.changes else CROPS[:1]
     plain, *_ = waves = [(_waves(top, bottom), _waves(left, right)) for left, top, right, bottom in crops]
+
+    def views(thumbnails: Pixels) -> Iterator[Values]:
+        for number, lying in enumerate(turned(thumbnails, settings)):
+            grey = luminance(lying)
+            yield from (_spectra(grey, view) for view in (waves if number == 0 else waves[:1]))
+
+    yield from _alike(images, sha256, lambda thumbnails: _spectra(luminance(thumbnails), plain), views)
+    for left, top, right, bottom in STRIPS if "overlay" in settings.changes else ():
+        strip = (_waves(top, bottom), _waves(left, right))
+        yield from _alike(images, sha256, functools.partial(_spectra_of_photos, waves=strip))
+
+
+def _spectra_of_photos(thumbnails: Pixels, waves: tuple[Values, Values]) -> Values:
+    return _spectra(luminance(thumbnails), waves) * are_textured(thumbnails)[:, None]
+
+
+def _alike(
+    images: pl.LazyFrame,
+    sha256: pl.Series,
+    own: Callable[[Pixels], Values],
+    views: Callable[[Pixels], Iterable[Values]] | None = None,
+) -> Iterator[Pair]:
+    """Pairs of which a view of one (None: what it is itself) correlates with the other as ``own`` has it."""
     vectors = np.zeros((len(sha256), _WAVES**2), np.float32)
     for at, thumbnails in thumbnail_batches(images, sha256):
-        vectors[at] = _spectra(luminance(thumbnails), plain)
+        vectors[at] = own(thumbnails)
+    if not vectors.any():
+        return
     cells = _Cells(vectors)
     del vectors
     for at, thumbnails in thumbnail_batches(images, sha256):
-        parts = []
-        for number, lying in enumerate(turned(thumbnails, settings)):
-            grey = luminance(lying)
-            parts += [
-                cells.near(_spectra(grey, view), VIEW_SIMILARITY)
-                for view in (waves if number == 0 else waves[:1])
-            ]
+        parts = [
+            cells.near(view, VIEW_SIMILARITY) for view in (views(thumbnails) if views else [own(thumbnails)])
+        ]
         row, other, similarity = (np.concatenate([part[k] for part in parts]) for k in range(3))
         row = at[row]
         is_other = row != other

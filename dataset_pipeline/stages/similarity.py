@@ -34,6 +34,8 @@ _FITTING_STEPS = 5
 _CENTRE = (THUMBNAIL_SIDE_PX - 1) / 2
 _AXIS = np.arange(THUMBNAIL_SIDE_PX, dtype=np.float32) - np.float32(_CENTRE)
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+_PARTS = 4  # a picture is compared in so many parts across, and down
+_PART_PX = THUMBNAIL_SIDE_PX // _PARTS
 _PAIRS_AT_ONCE = 128  # what is worked on, several times 1.5 MB, stays in the processor's cache
 
 TEXT_SEPARATOR = "\x1f"
@@ -98,25 +100,33 @@ class Quick(NamedTuple):
     slopes: Values
     """How ``greys`` changes when the picture is moved or stretched a little: itself and four directions, made
     orthonormal; shape (5, pictures, values)."""
+    parts: Values
+    """Luminance of every part of a picture with detail all over it, likewise; shape (parts, pictures, values)."""
 
 
 def quick(thumbnails: Pixels, settings: ImageDuplicates) -> Quick:
     """For ``may_be_near``."""
-    colours = standardised(thumbnails)
-    if settings.changes:
-        return Quick(colours, *_greys(_square(thumbnails)))
-    return Quick(colours, colours[:, :0], colours[None, :, :0])
+    colours, pictures = standardised(thumbnails), _square(thumbnails)
+    none = colours[None, :, :0]
+    greys, slopes = _greys(pictures) if {"colour", "crop"} & set(settings.changes) else (none[0], none)
+    return Quick(colours, greys, slopes, _parts(pictures) if "overlay" in settings.changes else none)
 
 
 def may_be_near(rows: Quick, columns: Quick, settings: ImageDuplicates) -> Flags:
     """Matrix of the pairs worth a look with ``near_pictures``: no other pair is near as it lies."""
     found = np.asarray(rows.colours @ columns.colours.T >= settings.min_similarity - _SLACK)
-    if settings.changes:
+    if {"colour", "crop"} & set(settings.changes):
         one, other = np.zeros((2, *found.shape), np.float32)
         for row_slope, column_slope in zip(rows.slopes, columns.slopes, strict=True):
             one += np.square(rows.greys @ column_slope.T)
             other += np.square(row_slope @ columns.greys.T)
         found |= np.maximum(one, other, out=one) >= (MIN_LOOSE_SIMILARITY - _SLACK) ** 2
+    if "overlay" in settings.changes:
+        i, j = (np.flatnonzero(side.parts.any(axis=(0, 2))) for side in (rows, columns))
+        alike = np.zeros((len(i), len(j)), np.uint8)
+        for part, other_part in zip(rows.parts[:, i], columns.parts[:, j], strict=True):
+            alike += part @ other_part.T >= MIN_PART_SIMILARITY - _SLACK
+        found[np.ix_(i, j)] |= alike >= MIN_ALIKE_PARTS
     return found
 
 
@@ -131,6 +141,19 @@ def luminance(thumbnails: Pixels) -> Values:
     for start, stop in slices(len(grey), _PAIRS_AT_ONCE):
         grey[start:stop] = _softened((_square(thumbnails[start:stop]) @ LUMINANCE)[..., None])[..., 0]
     return grey
+
+
+def are_textured(thumbnails: Pixels) -> Flags:
+    """Which have detail all over (TEXTURED_SHARE): only over these an overlay is looked for."""
+    return np.concatenate(
+        [
+            np.zeros(0, bool),
+            *(
+                _are_textured(_square(thumbnails[start:stop]) @ LUMINANCE)
+                for start, stop in slices(len(thumbnails), _PAIRS_AT_ONCE)
+            ),
+        ]
+    )
 
 
 def cropped(thumbnails: Pixels, left: float, top: float, right: float, bottom: float) -> Values:
@@ -184,6 +207,19 @@ MIN_LOOSE_SIMILARITY = 0.965
 MIN_COLOUR_LOSS = 0.1
 """Share of its colour that a copy must have lost for that to be a change."""
 
+TEXTURED_SHARE, TEXTURED_LEVELS = 0.8, 1.0
+"""A picture has detail all over it where the luminance of so many of its 4x4 blocks deviates by so much: a photo, hardly
+ever a drawing. Drawings share most of their strokes with others, which agree outside of what tells them apart."""
+
+MIN_ALIKE_PARTS, MIN_PART_SIMILARITY = 8, 0.9
+"""So many of the 16 parts of a picture correlate by so much in luminance before an overlay is looked for."""
+
+MAX_COVERED = 0.25
+"""Share of the pixels that an overlay may cover: what differs by more than EXPLAINED_SHARE of max_block_difference."""
+
+MIN_FINE_SIMILARITY = 0.9
+"""Correlation, in fine luminance, of what an overlay leaves: a background alone, lit the same, has none in common."""
+
 MAX_CROP = 0.065
 """Share of the width or height by which an edge may move: 5 % and what the fit may be off by."""
 
@@ -233,8 +269,8 @@ def near_pictures(
     They do when the two are within the ``limits`` as they are: re-encoded, resized, softened, or changed a little
     in brightness or contrast. Or, with less left over (EXPLAINED_SHARE), after a change of ``settings.changes``:
     'colour' takes colour from the more colourful one until it has no more than the other; 'crop' lays one over the
-    other, moved and stretched by up to MAX_CROP at every edge, and compares what both show. 'mirror' and 'turn'
-    try the same with one of them mirrored or turned. Otherwise the similarity is that of the two as they are.
+    other, moved and stretched by up to MAX_CROP at every edge, and compares what both show; 'overlay' leaves out up to
+    MAX_COVERED of the pixels of two pictures that have detail all over. 'mirror' and 'turn' try the same with one of them mirrored or turned. Otherwise the similarity is that of the two as they are.
     """
     holds, similarity = np.zeros(len(left), bool), np.zeros(len(left))
     for start, stop in slices(len(left), _PAIRS_AT_ONCE):
@@ -252,14 +288,19 @@ def _are_near(a: Values, b: Values, settings: ImageDuplicates) -> tuple[Flags, F
     as_it_is = limits(settings)
     match = _measures(a, b, as_it_is)
     holds, similarity = is_near(match, as_it_is), match.similarity
-    if not {"colour", "crop"} & set(settings.changes):
-        return holds, similarity
 
     def decide(pairs: Integers, a: Values, b: Values, limit: Limits) -> None:
         match = _measures(a, b, limit)
         found = is_near(match, limit)
         holds[pairs[found]], similarity[pairs[found]] = True, match.similarity[found]
 
+    if "overlay" in settings.changes:
+        rest = np.flatnonzero(~holds)
+        rest = rest[_have_alike_parts(a[rest], b[rest])]
+        found, score = _overlaid(a[rest], b[rest], settings)
+        holds[rest[found]], similarity[rest[found]] = True, score[found]
+    if not {"colour", "crop"} & set(settings.changes):
+        return holds, similarity
     rest = np.flatnonzero(~holds)
     rest = rest[_loose_similarity(a[rest], b[rest]) >= MIN_LOOSE_SIMILARITY]
     # Less colour and another brightness together explain too much: a black square as a red one's copy.
@@ -343,6 +384,70 @@ def _equally_colourful(a: Values, b: Values) -> tuple[Values, Values, Flags]:
         b[has_less] - colour_b[has_less] * loss_b[:, None, None, None],
         has_less,
     )
+
+
+def _are_textured(grey: Values) -> Flags:
+    """``are_textured`` of luminance, shape (pictures, side, side)."""
+    blocks = THUMBNAIL_SIDE_PX // BLOCK_PX
+    deviation = grey.reshape(len(grey), blocks, BLOCK_PX, blocks, BLOCK_PX).std(axis=(2, 4))
+    return np.asarray((deviation >= TEXTURED_LEVELS).mean(axis=(1, 2)) >= TEXTURED_SHARE)
+
+
+def _parts(pictures: Values) -> Values:
+    """``Quick.parts``."""
+    grey = pictures @ LUMINANCE
+    is_textured = _are_textured(grey)
+    count, half = len(pictures), THUMBNAIL_SIDE_PX // 2
+    soft = _softened(grey[is_textured][..., None])[..., 0].reshape(-1, half, 2, half, 2).mean(axis=(2, 4))
+    parts = np.zeros((_PARTS**2, count, _PART_PX**2 // 4), np.float32)
+    inside = soft.reshape(-1, _PARTS, _PART_PX // 2, _PARTS, _PART_PX // 2).transpose(1, 3, 0, 2, 4)
+    inside = inside.reshape(_PARTS**2, len(soft), parts.shape[2])
+    inside = inside - inside.mean(axis=2, keepdims=True)
+    length = np.sqrt(np.einsum("kij,kij->ki", inside, inside))[..., None]
+    parts[:, is_textured] = inside / np.where(length > 1, length, np.inf)
+    return parts
+
+
+def _have_alike_parts(a: Values, b: Values) -> Flags:
+    """Which pairs have MIN_ALIKE_PARTS in common; without detail all over, none."""
+    similarity = np.einsum("kij,kij->ki", _parts(a), _parts(b))
+    return np.asarray((similarity >= MIN_PART_SIMILARITY).sum(axis=0) >= MIN_ALIKE_PARTS)
+
+
+def _overlaid(a: Values, b: Values, settings: ImageDuplicates) -> tuple[Flags, Floats]:
+    """Which pairs agree but for what covers one of them, and the correlation of the colours around that.
+
+    Nothing is asked of the shape of what differs (a label, letters, a frame of several stickers): that the rest is the
+    same down to its fine detail is what two different pictures cannot have in common.
+    """
+    soft_a, soft_b = _softened(a), _softened(b)
+    covers = np.abs(soft_a - soft_b).max(axis=3) > settings.max_block_difference * EXPLAINED_SHARE
+    # A pixel more on every side: there both are mixed.
+    around = ~(_softened(covers[..., None].astype(np.float32))[..., 0] > 0)
+    fine_a, fine_b = (_fine(one) for one in (soft_a, soft_b))
+    fine = _correlation_within(fine_a, fine_b, around)
+    similarity = _correlation_within(soft_a, soft_b, around)
+    found = (covers.mean(axis=(1, 2)) <= MAX_COVERED) & (fine >= MIN_FINE_SIMILARITY)
+    return found & (similarity >= settings.min_similarity), similarity
+
+
+def _fine(soft: Values) -> Values:
+    """Luminance of softened pictures less a still smoother one, one channel."""
+    grey = smooth = (soft @ LUMINANCE)[..., None]
+    for _ in range(3):
+        smooth = _softened(smooth)
+    return np.asarray(grey - smooth)
+
+
+def _correlation_within(a: Values, b: Values, where: Flags) -> Floats:
+    """Correlation of pairs over the pixels ``where``, of all channels; 0 where nothing is."""
+    count, channels = len(a), a.shape[3]
+    weight = np.repeat(where[..., None], channels, axis=3).reshape(count, int(np.prod(a.shape[1:])))
+    a, b = (one.reshape(weight.shape) * weight for one in (a, b))
+    size = np.maximum(weight.sum(axis=1, keepdims=True), 1)
+    a, b = (one - one.sum(axis=1, keepdims=True) / size * weight for one in (a, b))
+    length = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
+    return np.asarray(np.einsum("ij,ij->i", a, b) / np.maximum(length, 1e-6), np.float64)
 
 
 def _laid_over(a: Values, b: Values) -> tuple[Values, Values, Flags]:

@@ -16,7 +16,7 @@ from dataset_pipeline.stages import duplicates, pair_search, picture_pairs, simi
 from dataset_pipeline.stages.duplicates import Deduplicated, deduplicate, find_pairs
 from dataset_pipeline.stages.similarity import Floats, Integers, Pixels
 from dataset_pipeline.tables import DEDUPLICATED, IMAGES, PAIRS, REMOVED, empty
-from dataset_pipeline_tests.pictures import encoded, picture
+from dataset_pipeline_tests.pictures import encoded, labelled, picture
 from dataset_pipeline_tests.stages.crafted import (
     brighter,
     items,
@@ -297,11 +297,13 @@ def test_changed_copies_are_found_among_many_pictures(monkeypatch: pytest.Monkey
         "d-grey": encoded(original.convert("L")),
         "e-turned": encoded(original.transpose(Image.Transpose.ROTATE_270)),
         "f-other": encoded(picture(2, (200, 160))),
+        "g-labelled": encoded(labelled(original)),
     }
     rows = [{"item_id": name, "image_sha256": name} for name in files]
 
-    def copies(*changes: str) -> set[str]:
-        found = pairs_of(rows, scanned(files), (), image={"changes": changes})
+    def copies(*changes: str, linked: tuple[str, ...] = ()) -> set[str]:
+        chosen = {"changes": changes, "linked_changes": linked}
+        found = pairs_of(rows, scanned(files), (), image=chosen)
         assert len(found) == len(set(found))
         return {other[0] for one, other, _ in found if one == "a-original"}
 
@@ -309,6 +311,7 @@ def test_changed_copies_are_found_among_many_pictures(monkeypatch: pytest.Monkey
     assert copies("crop") == {"b", "c"}
     assert copies("colour") == {"d"}
     assert copies("colour", "crop", "turn") == {"b", "c", "d", "e"}
+    assert copies("overlay") == copies(linked=("overlay",)) == {"g"}
 
 
 WORDS = ("red", "blue", "cotton", "linen", "shirt", "trousers", "with", "sleeves", "pockets", "size")
@@ -584,6 +587,18 @@ def test_what_is_only_nearly_the_same_in_picture_and_text_stays() -> None:
     assert removed(run([{**row, "title": LONG} for row in rows], images)) == {"b": "a"}
     assert removed(run([{**row, "image_sha256": "men"} for row in rows], images, keep=())) == {"b": "a"}
     assert removed(run(rows, images, item="image", keep=())) == {"b": "a"}
+
+
+def test_linked_changes_make_pairs_and_merge_nothing() -> None:
+    # By default something laid over a photo; whether it spoils the one or the other is not for the pipeline to say.
+    files = {"a": encoded(picture(1, (200, 160))), "b": encoded(labelled(picture(1, (200, 160))))}
+    rows: list[Row] = [{"item_id": name, "image_sha256": name, "title": LONG} for name in files]
+    images = scanned(files)
+    assert [kind for _, _, kind in pairs_of(rows, images)] == ["near_image", "same_text"]
+    result = run(rows, images)
+    assert result.items.select("item_id", "duplicate_group").collect().rows() == [("a", "a"), ("b", "a")]
+    assert removed(run(rows, images, image={"changes": ["overlay"]})) == {"b": "a"}
+    assert pairs_of(rows, images, (), image={"linked_changes": []}) == []
 
 
 def test_a_chain_does_not_merge_its_ends() -> None:

@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from dataset_pipeline.adapters.images import scan_image
 from dataset_pipeline.config import CleanImages, ImageDuplicates
 from dataset_pipeline.stages import similarity
 from dataset_pipeline.stages.similarity import THUMBNAIL_BYTES, PictureMatch, Pixels
-from dataset_pipeline_tests.pictures import CLOTHING, encoded, needs_clothing, picture
+from dataset_pipeline_tests.pictures import CLOTHING, encoded, labelled, needs_clothing, picture
 from dataset_pipeline_tests.stages.crafted import (
     brighter,
     items,
@@ -196,6 +196,23 @@ def shifted(image: Image.Image, left: float, top: float, right: float, bottom: f
     return image.crop((round(x * left), round(y * top), x - round(x * right), y - round(y * bottom)))
 
 
+def watermarked(image: Image.Image) -> Image.Image:
+    """With half transparent letters across the middle."""
+    copy, mask = image.copy(), Image.new("L", image.size)
+    middle = (image.width / 2, image.height / 2)
+    font = ImageFont.load_default(image.width / 4.5)
+    ImageDraw.Draw(mask).text(middle, "SAMPLE", 128, font, anchor="mm")
+    copy.paste("white", (0, 0), mask)
+    return copy
+
+
+def with_a_logo(image: Image.Image) -> Image.Image:
+    """With a small disc near a corner."""
+    copy = image.copy()
+    ImageDraw.Draw(copy).ellipse((12, 12, 40, 40), fill="red", outline="white", width=3)
+    return copy
+
+
 FLIP = Image.Transpose.FLIP_LEFT_RIGHT
 QUARTERS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 CHANGED: dict[str, dict[str, Any]] = {
@@ -209,6 +226,12 @@ CHANGED: dict[str, dict[str, Any]] = {
         "uneven": lambda i: shifted(i, 0.01, 0.04, 0.05, 0.02),
         "white border": lambda i: ImageOps.expand(i, (10, 8), "white"),
         "black border below": lambda i: ImageOps.expand(i, (0, 0, 0, 8), "black"),
+    },
+    "overlay": {
+        "label": labelled,
+        "watermark": watermarked,
+        "logo, then re-encoded": lambda i: encoded(with_a_logo(i), "JPEG", quality=70),
+        "label, then made smaller": lambda i: labelled(i).resize((120, 96), Image.Resampling.LANCZOS),
     },
     "mirror": {"mirrored": lambda i: i.transpose(FLIP)},
     "turn": {how.name: (lambda i, h=how: i.transpose(h)) for how in QUARTERS},
@@ -265,6 +288,7 @@ def test_no_pair_outside_may_be_near_is_near() -> None:
     for chosen in (
         ImageDuplicates(changes=()),
         DEFAULTS,
+        OVERLAYS,
         ImageDuplicates(changes=("crop", "turn", "mirror")),
     ):
         rows = similarity.quick(thumbnails, chosen)
@@ -278,6 +302,63 @@ def test_no_pair_outside_may_be_near_is_near() -> None:
         assert not (holds & ~may_be[left, right]).any()
         assert holds.sum() >= 4
         assert may_be[left, right].mean() < 0.6
+
+
+OVERLAYS = ImageDuplicates(changes=("colour", "crop", "overlay"))
+
+
+def strip(image: Image.Image, share: float) -> Image.Image:
+    """With a strip of another picture over this share of it, at the top."""
+    copy = image.copy()
+    copy.paste(picture(99, (image.width, round(image.height * share))))
+    return copy
+
+
+def test_how_much_an_overlay_may_cover() -> None:
+    original = picture(5, (200, 160))
+    found = [
+        share
+        for share in (0.02, 0.1, 0.2, 0.35, 0.5)
+        if counts_as_one(original, strip(original, share), OVERLAYS)
+    ]
+    assert found == [0.02, 0.1, 0.2]
+
+
+def shot(seed: int, object_x: int) -> Image.Image:
+    """A plain background lit from above, with a camera's noise, and one of many small objects in front of it."""
+    generator = np.random.default_rng(seed)
+    light = np.linspace(235, 120, 160)[:, None, None] + generator.normal(0, 6, (160, 200, 3))
+    image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+    ImageDraw.Draw(image).rectangle(
+        (object_x, 60, object_x + 40, 100), fill=("navy", "gold", "brown")[seed % 3]
+    )
+    return image
+
+
+def test_a_background_that_two_pictures_have_in_common_is_no_overlaid_copy() -> None:
+    # Shot in one studio: nine tenths agree within a few levels, but nothing of it but the light.
+    one, other = shot(0, 70), shot(1, 76)
+    difference = np.abs(thumbnail(one).astype(int) - thumbnail(other)).reshape(32, 32, 3).max(axis=2)
+    assert (difference > 12).mean() < 0.12
+    assert similarity.are_textured(np.stack([thumbnail(one), thumbnail(other)])).all()
+    assert not counts_as_one(one, other, OVERLAYS)
+    assert counts_as_one(one, labelled(one), OVERLAYS)  # the same noise, too
+
+
+def test_a_print_on_a_white_page_is_no_overlay() -> None:
+    # A product photo cut out on white: what is between the prints is all that the two have in common.
+    shirts = []
+    for colour in ("gold", "navy"):
+        image = Image.new("RGB", (200, 200), "white")
+        image.paste(picture(3, (100, 140)), (50, 30))
+        ImageDraw.Draw(image).rectangle((80, 70, 120, 110), fill=colour)
+        shirts.append(image)
+    assert not counts_as_one(*shirts, OVERLAYS)
+
+
+def test_drawings_that_differ_in_one_place_are_no_overlaid_copies() -> None:
+    for other in (face(80, right_eye="gold"), face(92)):
+        assert not counts_as_one(face(80), other, OVERLAYS)
 
 
 def face(mouth_y: int, right_eye: str = "black") -> Image.Image:
