@@ -253,7 +253,7 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "width_px": "width after EXIF orientation",
     "height_px": "height after EXIF orientation",
     "mode": "Pillow's colour mode: RGB, P, CMYK, ...",
-    "frames": "number of frames; more than 1: animated",
+    "frames": "number of frames or pages; more than 1: animated",
     "exif_orientation": "1-8; 1 where absent",
     "has_exif": "whether the file carries EXIF data",
     "has_gps": "whether its EXIF data holds a place",

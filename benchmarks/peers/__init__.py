@@ -31,7 +31,7 @@ def call(task: str, **request: Any) -> dict[str, Any]:
         return answer
 
 
-def named() -> str:
-    """What is installed, for a sentence."""
-    versions = call("versions", packages=PACKAGES)
-    return ", ".join(f"{name} {versions[name]}" for name in PACKAGES)
+def named(*packages: str) -> str:
+    """What is installed of ``packages`` (all, if none is named), for a sentence."""
+    versions = call("versions", packages=packages or PACKAGES)
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -227,3 +227,10 @@ def test_frames_are_counted() -> None:
     for kind in ("GIF", "WEBP", "PNG"):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
         assert scan_image(data, SETTINGS)["frames"] == 2
+
+
+def test_previews_and_depth_maps_of_a_phone_are_no_frames() -> None:
+    """A JPEG with more pictures in it (MPO) does not move: nobody sees but the first."""
+    data = encoded(picture(8), "MPO", save_all=True, append_images=[picture(9)])
+    facts = scan_image(data, SETTINGS)
+    assert (facts["format"], facts["frames"], facts.get("problem")) == ("MPO", 1, None)
