@@ -468,6 +468,21 @@ class TextDuplicates(Settings):
     permutations: int = Field(128, ge=16, le=1024)
 
 
+class MergeDuplicates(Settings):
+    """What the item that stays takes over from its removed duplicates."""
+
+    texts: Literal["keep", "fill"] = Field(
+        "keep",
+        description="fill: a text that it lacks comes from the best duplicate that has it, in its language, under its "
+        "licence and by its author",
+    )
+    labels: Literal["keep", "majority", "unsure"] = Field(
+        "keep",
+        description="majority: the label of most of them, persons before all others; unsure: where labels contradict, "
+        "the whole set is removed for review",
+    )
+
+
 class Duplicates(Settings):
     """What a duplicate is and which one is kept."""
 
@@ -482,6 +497,7 @@ class Duplicates(Settings):
         ("human_label", "resolution", "text_length"),
         description="which one stays, first rule first; then the id",
     )
+    merge: MergeDuplicates = MergeDuplicates()
     image: ImageDuplicates = ImageDuplicates()
     text: TextDuplicates = TextDuplicates()
 

@@ -203,6 +203,15 @@ MATCHES: Final[Schema] = {
 }
 """Items that an outside set holds too; ``outside`` is the name of the picture, line or row there."""
 
+MERGED: Final[Schema] = {
+    "item_id": pl.String(),
+    "column": pl.String(),
+    "value": pl.String(),
+    "former": pl.String(),
+    "from_item_id": pl.String(),
+}
+"""Values that a kept item takes over from a removed duplicate; ``former`` is what it had itself."""
+
 ANNOTATIONS: Final[Schema] = {"item_id": pl.String(), "annotator": pl.String(), "label": pl.String()}
 """One row per label that one of several annotators gave."""
 
@@ -338,6 +347,7 @@ REASONS: Final[Mapping[str, str]] = {
     "duplicate_of_taken_down": "the item is the same as one that was taken down; a decision can keep it",
     "decided_drop": "a person decided to leave the item out",
     "in_outside_set": "the item's picture, or a text of it, is in an outside set that decontaminate removes",
+    "label_contradicted": "duplicates of the item have another label, and duplicates.merge holds them back for review",
     "duplicate": "the item duplicates the item in kept_item_id",
 }
 """Closed list: every removed row carries one of these."""

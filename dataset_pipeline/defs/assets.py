@@ -70,6 +70,7 @@ from dataset_pipeline.stages import (
     leak_search,
     leakage,
     licences,
+    merging,
     pair_search,
     paper,
     picture_pairs,
@@ -190,6 +191,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 observes=tuple(name for name in listed_sources(dataset) if name != "takedowns"),
                 modules=(
                     duplicates,
+                    merging,
                     decontamination,
                     outside_sets,
                     leak_search,
@@ -551,6 +553,11 @@ def build_deduplicated_items(work: Work) -> None:
     result = duplicates.deduplicate(
         items, image_table, pairs, names, config.duplicates, config.labels.human_sources, decided
     )
+    merged = merging.merge(
+        result, items, names, config.duplicates.merge, config.labels.human_sources,
+        decisions.of_kind(decided, "keep")["item_id"],
+    )  # fmt: skip
+    result = merged.result
     removed = pl.concat([result.removed, takedowns.removed_rows(held_back).lazy(), left_out.lazy()]).sort(
         "item_id"
     )
@@ -558,12 +565,19 @@ def build_deduplicated_items(work: Work) -> None:
     work.writer.table("removed", removed)
     work.writer.table("duplicate_pairs", pairs)
     work.writer.table("conflicts", result.conflicts)
+    work.writer.table("merged", merged.changes)
     work.writer.table("takedown_neighbours", neighbours)
     everything_removed = pl.concat([cleaned.table("removed"), removed])
     work.writer.table(
         "decisions", decisions.states(decided, cleaned.table("raw_ids"), everything_removed, result.items)
     )
-    work.writer.json("duplicates", duplicates.duplicates_report(result, pairs, config.duplicates))
+    work.writer.json(
+        "duplicates",
+        {
+            **duplicates.duplicates_report(result, pairs, config.duplicates),
+            "merged": merging.merging_report(merged.changes, result.removed.collect()),
+        },
+    )
 
 
 def _decontaminated(work: Work, items: pl.LazyFrame, decided: pl.DataFrame) -> pl.DataFrame:

@@ -51,6 +51,8 @@ class Deduplicated:
     removed: pl.LazyFrame
     conflicts: pl.DataFrame
     """item_id (removed), kept_item_id, column, value, kept_value: where the two differ."""
+    ranks: pl.DataFrame
+    """item_id, rank: the order in which items are preferred, best first."""
 
 
 # -- pairs ---------------------------------------------------------------------------------
@@ -169,7 +171,7 @@ def deduplicate(
         .sort("item_id")
     )
     removed = removed.select(pl.col(name).cast(dtype) for name, dtype in REMOVED.items())
-    return Deduplicated(kept, removed.lazy(), _conflicts(items, removals))
+    return Deduplicated(kept, removed.lazy(), _conflicts(items, removals), table.select("item_id", "rank"))
 
 
 Mode = Literal["image_and_text", "image", "text", "never"]
@@ -549,7 +551,7 @@ def duplicates_report(result: Deduplicated, pairs: pl.DataFrame, settings: Dupli
     A set is all items, removed ones included, that share a ``duplicate_group``; sets of one are not counted.
     """
     kept = result.items.select("item_id", "duplicate_group").collect()
-    removed = result.removed.collect()
+    removed = result.removed.filter(pl.col("reason") == "duplicate").collect()
     members = pl.concat(
         [
             kept.select("duplicate_group"),

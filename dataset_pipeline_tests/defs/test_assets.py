@@ -146,3 +146,48 @@ def test_a_picture_that_changes_during_the_build_is_not_released(
     result = copy.run("published_archive")
     assert not result.success
     assert "is not the one that was scanned" in failures(result)
+
+
+def test_what_is_merged_has_been_cleaned(tmp_path: Path) -> None:
+    """A text that a kept item takes over has lost its personal data, and one that had to go is not taken over."""
+    made = rows()
+    for number in (0, 1, 2):  # pictures without a caption, each with a twin that has one
+        made[number]["caption"] = ""
+    twins = [
+        {**made[0], "id": "twin-0", "caption": "Write to ada@example.com about this pair of boots"},
+        {**made[1], "id": "twin-1", "caption": "Frag nach der Karte 4111 1111 1111 1111 für den Hut"},
+        {**made[2], "id": "twin-2", "caption": "A shirt that nobody has ever worn"},
+    ]
+    config = write_dataset(
+        tmp_path / "data",
+        duplicates={
+            "item": "image",
+            "distinct_by": [],
+            "keep": [],
+            "merge": {"texts": "fill", "labels": "majority"},
+        },
+        clean={"texts": {"required": False}},
+        pii={
+            "enabled": True,
+            "entities": ["EMAIL_ADDRESS", "CREDIT_CARD"],
+            "actions": {"CREDIT_CARD": "drop"},
+        },
+    )
+    write_manifest(tmp_path / "data/items.csv", [*made, *twins])
+
+    with bench(config, tmp_path / "storage") as built:
+        result = built.run("raw_texts", "raw_images", "cleaned_items", "deduplicated_items")
+        assert result.success, failures(result)
+        snapshot = built.store.latest("deduplicated_items")
+        assert snapshot is not None
+
+    captions = dict(snapshot.table("items").select("item_id", "caption").collect().rows())
+    assert captions["item-00"] == "Write to <EMAIL_ADDRESS> about this pair of boots"
+    assert not captions["item-01"]  # its twin was removed for the card's number
+    assert captions["item-02"] == "A shirt that nobody has ever worn"
+    assert snapshot.table("merged").select("item_id", "column", "from_item_id").collect().rows() == [
+        ("item-00", "caption", "twin-0"),
+        ("item-02", "caption", "twin-2"),
+    ]
+    assert snapshot.json("duplicates")["merged"]["values_by_column"] == {"caption": 2}
+    assert all(b"ada@" not in path.read_bytes() for path in snapshot.folder.rglob("*") if path.is_file())
