@@ -25,7 +25,7 @@ from dataset_pipeline.adapters import packages
 from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import croissant, leakage, scores
+from dataset_pipeline.stages import croissant, gates, leakage, scores, temporal
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.release import changes, quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key
@@ -60,6 +60,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "group_crosses_splits": "a leak group or a duplicate group is in more than one split",
     "group_crosses_folds": "a leak group is in more than one fold",
     "pair_crosses_splits": "a duplicate pair is in two splits",
+    "time_crosses_splits": "of splits in time, one holds what is later than the beginning of the next, or other dates than it says",
     "leak": "the same or nearly the same picture or text is in two splits",
     "picture": "a picture is missing, cannot be decoded, or its file name is no plain name",
     "picture_metadata": "a picture's file holds more than the picture: EXIF, GPS, XMP, comments, trailing bytes",
@@ -71,6 +72,7 @@ CHECKS: Final[Mapping[str, str]] = {
 }
 
 LEAKAGE: Final = "reports/leakage.json"
+SPLIT: Final = "reports/split.json"
 DIFF: Final = "reports/diff.json"
 BASELINES: Final = "reports/baselines.json"
 
@@ -240,6 +242,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("ids and reasons", _check_ids),
         ("image warnings", _check_warnings),
         ("splits and groups", _check_groups),
+        ("splits in time", _check_time),
         ("shards and pictures", _check_data),
         ("tars and zip", _check_packages),
         ("reports and documents", _check_counts),
@@ -344,11 +347,7 @@ def _read_tables(state: _Release) -> None:
 def _read_admitted_leaks(state: _Release) -> None:
     """Whether the release keeps a published split and says in its reports that it leaks."""
     told = state.json(LEAKAGE) or {}
-    method = (
-        (state.json("reports/split.json") or {}).get("method")
-        if "reports/split.json" in state.files
-        else None
-    )
+    method = (state.json(SPLIT) or {}).get("method")
     pairs = told.get("cross_split_pairs")
     if told.get("is_accepted") is True and method == "published" and isinstance(pairs, int) and pairs > 0:
         state.admitted = told
@@ -474,6 +473,42 @@ def _check_groups(state: _Release) -> None:
                 pl.concat_str("item_id", "other_item_id", separator=" / ")
             ).to_series()
             state.report_leak("pair_crosses_splits", f"{crossing_pairs.height} pairs: {_some(first)}")
+
+
+def _check_time(state: _Release) -> None:
+    """Where the split is one in time: the order of its splits, and the periods that the report gives them."""
+    items, told = state.table("items"), state.json(SPLIT)
+    if items is None or told is None or told.get("method") != "temporal":
+        return
+    periods = told.get("periods")
+    names = (
+        [str(row.get("split")) for row in periods if isinstance(row, dict)]
+        if isinstance(periods, list)
+        else []
+    )
+    if not isinstance(periods, list) or len(names) < len(periods) or not names:
+        state.report("unreadable", "a split in time needs a list of periods", SPLIT)
+        return
+    if "date" not in items.columns:
+        state.report("schema", "a split in time needs the column date", "metadata/items.parquet")
+        return
+    unknown = items["split"].filter(~items["split"].is_in(names)).unique()
+    if len(unknown):
+        state.report("time_crosses_splits", f"no period is given of {_some(unknown)}", SPLIT)
+        return
+    ordered = gates.time_ordered(items.lazy(), names)
+    if not ordered.is_passed:
+        examples = _some(ordered.examples["item_id"]) if ordered.examples is not None else ""
+        state.report("time_crosses_splits", f"{ordered.summary}: {examples}", "metadata/items.parquet")
+        return  # periods of splits without an order say nothing
+    for row, found in zip(periods, temporal.periods_of(items, names).to_dicts(), strict=True):
+        if differing := [name for name, value in found.items() if row.get(name) != value]:
+            name = differing[0]
+            state.report(
+                "time_crosses_splits",
+                f"{_shown(found['split'])}: {name} is {_brief(row.get(name))}, the dates give {_brief(found[name])}",
+                SPLIT,
+            )
 
 
 # -- shards --------------------------------------------------------------------------------

@@ -35,13 +35,12 @@ from dataset_pipeline.stages.leak_groups import leak_groups, links_between
 from dataset_pipeline.stages.similarity import Flags, Integers
 from dataset_pipeline.stages.split_report import (
     rare_labels,
-    readable_periods,
     split_deviation,
     split_report,
     split_strata,
     split_summary,
 )
-from dataset_pipeline.stages.temporal import PERIODS, temporal_splits
+from dataset_pipeline.stages.temporal import PERIODS, readable, temporal_splits
 from dataset_pipeline.tables import DEDUPLICATED, SPLIT_ITEMS, empty
 
 SHOWN_ROWS = 20
@@ -143,7 +142,7 @@ def split_items(
         repairs = proposed_repairs(former, links, barred, settings)
         report["repairs"] = repair_report(former, repairs, settings)
     report["rare"] = rare.to_dicts()
-    report["periods"] = readable_periods(periods).to_dicts()
+    report["periods"] = readable(periods).to_dicts()
     fold_sizes = fold_table(table, settings.folds, list(settings.ratios)) if settings.folds else empty(FOLDS)
     report["folds"] = fold_sizes.to_dicts()
     joined = table.lazy().select("item_id", "leak_group", "split", "fold")

@@ -201,8 +201,3 @@ def split_report(
         "items_off_target": round(float(deviation["off"].sum()), 3),
         "items_off_target_at_least": round(float(deviation["least_off"].sum()), 3),
     }
-
-
-def readable_periods(periods: pl.DataFrame) -> pl.DataFrame:
-    """PERIODS with times as text, as reports show them."""
-    return periods.with_columns(pl.col("after", "until").dt.strftime("%Y-%m-%dT%H:%M:%SZ"))

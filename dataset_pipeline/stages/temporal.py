@@ -8,6 +8,7 @@ items from before its cut, where they belong to a group that goes on; they are c
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -88,7 +89,8 @@ def temporal_splits(
     cuts = _cuts(place, groups, former, ratios)
     number = np.searchsorted(cuts, place, side="right")
     assigned = groups.select("leak_group", split=pl.Series(names, dtype=pl.String).gather(number))
-    return assigned, _periods(dated.join(assigned, on="leak_group"), moments, cuts, names)
+    until = [moments[int(cut) - 1] for cut in cuts] + [moments[-1]]
+    return assigned, _periods(dated.join(assigned, on="leak_group"), until, names)
 
 
 def _cuts(place: Integers, groups: pl.DataFrame, former: pl.DataFrame, ratios: dict[str, float]) -> Integers:
@@ -117,8 +119,23 @@ def _cuts(place: Integers, groups: pl.DataFrame, former: pl.DataFrame, ratios: d
     return np.array(cuts, np.int64)
 
 
-def _periods(dated: pl.DataFrame, moments: pl.Series, cuts: Integers, names: Sequence[str]) -> pl.DataFrame:
-    until = [moments[int(cut) - 1] for cut in cuts] + [moments[-1]]
+def periods_of(items: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """PERIODS, with times as text, of a finished split, whose splits are in the order of ``names``.
+
+    ``items``: leak_group, split, date.
+    """
+    dated = items.select("leak_group", "split", moment=parsed_dates(pl.col("date")))
+    latest = dated.group_by("leak_group", "split").agg(pl.col("moment").max())
+    until = dict(latest.group_by("split").agg(pl.col("moment").max()).iter_rows())
+    return readable(_periods(dated, [until.get(name) for name in names], names))
+
+
+def readable(periods: pl.DataFrame) -> pl.DataFrame:
+    """PERIODS with times as text of seconds in UTC."""
+    return periods.with_columns(pl.col("after", "until").dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _periods(dated: pl.DataFrame, until: Sequence[Any], names: Sequence[str]) -> pl.DataFrame:
     limits = pl.DataFrame(
         {"split": names, "after": [None, *until[:-1]], "until": until},
         schema={name: PERIODS[name] for name in ("split", "after", "until")},

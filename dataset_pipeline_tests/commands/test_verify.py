@@ -303,6 +303,77 @@ def test_a_group_in_two_folds(tmp_path: Path) -> None:
     assert {"group_crosses_folds", "leak"} <= found  # one picture, in its other languages, in two folds
 
 
+# The groups of train end in 2020, of validation in 2021, of test in 2022; one group of test began in 2020.
+PERIODS_OF_TOY = [
+    {"split": "train", "after": None, "until": "2020-07-01T12:00:00Z", "items": 36, "items_before": 0},
+    {"split": "validation", "after": "2020-07-01T12:00:00Z", "until": "2021-07-01T12:00:00Z", "items": 12,
+     "items_before": 0},
+    {"split": "test", "after": "2021-07-01T12:00:00Z", "until": "2022-07-01T12:00:00Z", "items": 12,
+     "items_before": 1},
+]  # fmt: skip
+
+
+def in_time(folder: Path, date: pl.Expr | None = None, **report: object) -> Path:
+    """A release whose split follows time; ``date``: other dates, ``report``: other values of reports/split.json."""
+    columns = {"image": "picture", "label": "label", "texts": {"name": "name"}, "date": "made"}
+    source = {"id": "noise", "path": "items.csv", "licence": "CC-BY-SA-4.0", "columns": columns}
+    example = toy(sources=[{**source, "url": "https://example.org/noise"}], split={"method": "temporal"})
+    years = {"train": "2020", "validation": "2021", "test": "2022"}
+    usual = pl.concat_str(pl.col("split").replace_strict(years), pl.lit("-07-01T12:00:00Z"))
+    began = pl.when(pl.col("item_id") == "0004-de").then(pl.lit("2020-05")).otherwise(usual)
+    example.items = example.items.with_columns(date=began)
+    if date is not None:
+        example.items = example.items.with_columns(date=date)
+    told = {"method": "temporal", "periods": PERIODS_OF_TOY}
+    example.reports["split"] = told
+    example.write(folder)
+    (folder / "reports/split.json").write_text(json.dumps({**told, **report}))
+    sign(folder)
+    return folder
+
+
+def test_a_split_in_time_is_fine(tmp_path: Path) -> None:
+    assert [str(finding) for finding in verify(in_time(tmp_path / "release")).findings] == []
+
+
+def dated(item_id: str, date: str | None) -> pl.Expr:
+    return pl.when(pl.col("item_id") == item_id).then(pl.lit(date)).otherwise("date")
+
+
+@pytest.mark.parametrize(
+    ("date", "report", "check"),
+    [
+        # an item of train as late as the first groups of validation, and of test
+        (dated("0000-de", "2021-07-01"), {}, "time_crosses_splits"),
+        (dated("0000-de", "2022-07-01T12:00:00Z"), {}, "time_crosses_splits"),
+        # nobody knows when an item of train was made
+        (dated("0000-de", "some day"), {}, "time_crosses_splits"),
+        (dated("0000-de", None), {}, "time_crosses_splits"),
+        # the order of the splits is another one
+        (None, {"periods": PERIODS_OF_TOY[::-1]}, "time_crosses_splits"),
+        # the report says what the dates do not give
+        (None, {"periods": [{**PERIODS_OF_TOY[0], "until": "2020-07-02T12:00:00Z"}, *PERIODS_OF_TOY[1:]]},
+         "time_crosses_splits"),
+        (dated("0004-de", "2022-05"), {}, "time_crosses_splits"),
+        (None, {"periods": PERIODS_OF_TOY[:2]}, "time_crosses_splits"),
+        (None, {"periods": []}, "unreadable"),
+        (None, {"periods": "train, test"}, "unreadable"),
+        (None, {"periods": [7]}, "unreadable"),
+    ],
+)  # fmt: skip
+def test_faults_of_a_split_in_time(
+    date: pl.Expr | None, report: dict[str, object], check: str, tmp_path: Path
+) -> None:
+    assert checks(in_time(tmp_path / "release", date, **report)) == {check}
+
+
+def test_a_split_in_time_without_dates(tmp_path: Path) -> None:
+    example = toy()
+    example.reports["split"] = {"method": "temporal", "periods": PERIODS_OF_TOY}
+    example.write(tmp_path / "release")
+    assert checks(tmp_path / "release") == {"schema"}
+
+
 def test_an_item_without_a_fold(tmp_path: Path) -> None:
     missing = pl.when(pl.col("leak_group") != "0004").then(pl.lit(0)).cast(pl.Int64)
     with_folds(fold=missing).write(tmp_path / "release")
