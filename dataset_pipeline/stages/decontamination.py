@@ -83,7 +83,7 @@ def find_matches(
     found = pl.concat(
         [
             empty(MATCHES),
-            _picture_matches(items, images, outside, sets, settings.image, is_audit=is_audit),
+            _picture_matches(items, images, outside, sets, settings.image.linking, is_audit=is_audit),
             _text_matches(items, outside.texts, text_names, sets, settings.text, is_audit=is_audit),
         ]
     )
