@@ -544,6 +544,27 @@ class OutsideSet(Settings):
         return self
 
 
+class SemanticLinks(Settings):
+    """Items that a model's embeddings call alike share a split."""
+
+    model: str = Field(
+        description="name of one of baselines.models, with weights of its own and not trained here"
+    )
+    image: float | None = Field(
+        None, gt=0, le=1, description="cosine of two pictures' embeddings from which they share a split"
+    )
+    text: float | None = Field(None, gt=0, le=1, description="the same of the texts of two items")
+    max_group_items: int = Field(
+        100, ge=2, description="a pair that would make a leak group of more items is left apart, and counted"
+    )
+
+    @model_validator(mode="after")
+    def _some_threshold(self) -> "SemanticLinks":
+        if self.image is None and self.text is None:
+            raise ValueError("needs a cosine for 'image', 'text' or both, found none")
+        return self
+
+
 class Split(Settings):
     """The train/validation/test split."""
 
@@ -554,6 +575,9 @@ class Split(Settings):
     )
     link: tuple[Literal["group_keys", "image", "text"], ...] = Field(
         ("group_keys", "image", "text"), description="what keeps two items in one split"
+    )
+    semantic: SemanticLinks | None = Field(
+        None, description="what else keeps two items in one split: likeness to a model"
     )
     min_link_text_chars: int = Field(
         1, ge=1, description="equal or nearly equal texts shorter than this do not link two items"
@@ -975,6 +999,17 @@ class DatasetConfig(Settings):
             raise ValueError(
                 f"label_quality.features: expected {', '.join(known)}, found {self.label_quality.features!r}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _semantic_model_is_pretrained(self) -> "DatasetConfig":
+        if (semantic := self.split.semantic) is not None:
+            usable = [model.name for model in self.baselines.models if model.train is None]
+            if semantic.model not in usable:
+                raise ValueError(
+                    f"split.semantic.model: found {semantic.model!r}; expected one of baselines.models that is not trained "
+                    f"here, as training needs a split: {', '.join(usable) or 'there is none'}"
+                )
         return self
 
     @model_validator(mode="after")

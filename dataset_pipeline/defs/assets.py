@@ -41,7 +41,7 @@ from dataset_pipeline.adapters import (
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Snapshot, Store, to_json
-from dataset_pipeline.config import Source
+from dataset_pipeline.config import DatasetConfig, Source
 from dataset_pipeline.defs import automation, checks, workers
 from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
@@ -82,6 +82,7 @@ from dataset_pipeline.stages import (
     result_tables,
     review,
     scores,
+    semantic,
     similarity,
     split,
     split_report,
@@ -213,8 +214,8 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("deduplicated_items", "raw_images"),
                 build_train_test_split,
                 checks.train_test_split(dataset.config),
-                modules=(*_SPLITTING, leak_search, leakage, audited_split, similarity),
-                settings=("duplicates", "split", "seed"),
+                modules=(*_SPLITTING, leak_search, leakage, audited_split, semantic, similarity),
+                settings=("duplicates", "split", "seed", *_semantic_model(dataset)),
                 reads_besides=release_before,
                 main_table="items",
             ),
@@ -323,6 +324,11 @@ def lineage(dataset: Dataset) -> Lineage:
             ),
         ),
     )
+
+
+def _semantic_model(dataset: Dataset) -> tuple[str, ...]:
+    """The section that says which model ``split.semantic`` means, where there is one."""
+    return () if dataset.config.split.semantic is None else ("baselines",)
 
 
 def source_assets(dataset: Dataset) -> list[dg.SourceAsset]:
@@ -641,6 +647,9 @@ def build_train_test_split(work: Work) -> None:
     before = _kept_release(work.dataset, work.store)
     images_of_items = work.inputs["raw_images"].table("images")
     pairs = upstream.table("duplicate_pairs").collect()
+    vectors = _semantic_vectors(work)
+    links = semantic.semantic_links(upstream.table("items"), vectors, pairs, names, config)
+    pairs = pl.concat([pairs, links.pairs])
     released = None if before is None else archive.released_splits(before)
     audited = audited_split.audited_split(
         upstream.table("items"), images_of_items, pairs, names, config, released
@@ -667,7 +676,15 @@ def build_train_test_split(work: Work) -> None:
     )
     work.writer.table("nearest_pairs", found.nearest)
     work.writer.table("crossing_pairs", found.crossing)
-    work.writer.json("leakage", found.report)
+    leaks = found.report
+    if config.split.semantic is not None:
+        placed = result.items.select("item_id", "split").collect()
+        alike = semantic.audit_semantic(placed, vectors, links.left_apart, config.split.semantic)
+        leaks = {**leaks, "semantic": alike.report}
+        work.writer.table("nearest_semantic", alike.nearest)
+        work.writer.table("semantic_pairs", links.pairs)
+        work.writer.table("semantic_left_apart", links.left_apart)
+    work.writer.json("leakage", leaks)
     work.writer.facts["nearest_pictures_across_splits"] = report.pair_sheet(
         found.nearest.filter(pl.col("kind") == "image"), result.items, images_of_items
     )
@@ -689,6 +706,37 @@ def build_train_test_split(work: Work) -> None:
             for rule, moves in result.repairs.items()
         },
     )
+
+
+def _semantic_vectors(work: Work) -> dict[str, semantic.Vectors]:
+    """Embeddings that ``split.semantic`` asks for, from the cache where they are there."""
+    settings, base = work.config.split.semantic, work.dataset.base
+    if settings is None:
+        return {}
+    model = next(one for one in work.config.baselines.models if one.name == settings.model)
+    encoder = functools.cache(functools.partial(clip.load_encoder, model, base))
+    version = settings_version(code_version(clip), clip.model_identity(model, base), clip.precision())
+    items, pictures = _embedded_items(work, "deduplicated_items")
+    found = {}
+    for kind, column, function, of in (
+        ("image", "image_sha256", clip.embed_picture_rows, pictures),
+        ("text", "text", clip.embed_text_rows, items.select("text").drop_nulls().unique().sort("text")),
+    ):
+        if getattr(settings, kind) is None:
+            continue
+        table, key = ("image_embeddings", "sha256") if kind == "image" else ("text_embeddings", "text")
+        work.cache.results(
+            table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), InlineEngine(),
+            progress=work.progress(f"{model.name}: {kind}s embedded"),
+        )  # fmt: skip
+        rows = of.select(pl.col(key).alias(column)).with_row_index("row")
+        found[kind] = semantic.Vectors(
+            items.select("item_id", column)
+            .join(rows, on=column)
+            .select("item_id", pl.col("row").cast(pl.Int64)),
+            work.cache.matrix(table, version, key, of[key], "embedding"),
+        )
+    return found
 
 
 def release_before(dataset: Dataset, store: Store) -> dict[str, str]:
@@ -760,6 +808,7 @@ def build_statistics(work: Work) -> None:
     work.writer.json("cleanliness", clean_report)
     work.writer.table("class_balance", statistics.class_balance_table(found))
     drawn = figures.statistics_figures(found, list(config.split.ratios))
+    drawn |= figures.semantic_figures(work.inputs["train_test_split"].json("leakage"))
     for name, figure in {**drawn, **figures.cleanliness_figures(clean_report)}.items():
         work.writer.file(f"figures/{name}", figure)
     work.writer.facts.update(
@@ -823,16 +872,18 @@ def _other_splits(work: Work) -> dict[str, pl.Series]:
 
 def _baseline_items(work: Work) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Items sorted by id, with all their texts as one; and where each distinct picture is."""
+    return _embedded_items(work, "train_test_split", "split", "label", "language", "leak_group")
+
+
+def _embedded_items(work: Work, asset: str, *columns: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items of an asset, sorted by id: its id, ``columns``, image_sha256 and text; and where each distinct picture is."""
     items = (
-        work.inputs["train_test_split"]
+        work.inputs[asset]
         .table("items")
-        .select(
-            "item_id", "split", "label", "language", "leak_group", "image_sha256",
-            baselines.item_text(work.config.text_names),
-        )
+        .select("item_id", *columns, "image_sha256", baselines.item_text(work.config.text_names))
         .sort("item_id")
         .collect()
-    )  # fmt: skip
+    )
     wanted = items.lazy().select(pl.col("image_sha256").alias("sha256")).drop_nulls().unique()
     places = work.inputs["raw_images"].table("images").select("sha256", "location")
     pictures = (
@@ -1068,7 +1119,7 @@ def build_published_archive(work: Work) -> None:
     raw_items = work.inputs["raw_texts"].table("items")
     pictures = report.report_pictures(
         items, removed, raw_items, work.inputs["raw_images"].table("images"), pairs,
-        work.inputs["train_test_split"].table("nearest_pairs"),
+        pl.concat([work.inputs["train_test_split"].table(name) for name in _nearest_tables(config)]),
         work.inputs["train_test_split"].table("crossing_pairs"), image_warnings,
         config.statistics.example_images, config.seed, reports["labels"]["errors"]["examples"],
     )  # fmt: skip
@@ -1125,6 +1176,11 @@ def build_published_archive(work: Work) -> None:
         work.progress("items written"),
     )
     work.writer.facts["splits"] = reports["statistics"]["counts"]["splits"]
+
+
+def _nearest_tables(config: DatasetConfig) -> tuple[str, ...]:
+    """Tables of the most similar pairs across splits."""
+    return ("nearest_pairs",) if config.split.semantic is None else ("nearest_pairs", "nearest_semantic")
 
 
 def _proposed_repair(work: Work) -> dict[str, str]:

@@ -191,6 +191,7 @@ def train_test_split(config: DatasetConfig) -> Gates:
             "search_recall in the report says which changes are missed; where so much may be missed, lower "
             "split.min_search_recall.",
         ),
+        *_semantic(config),
         *_in_time(config),
         Gate(
             "rows_conserved",
@@ -219,6 +220,23 @@ def review(_config: DatasetConfig) -> Gates:
                 audit.snapshot.table("review"), audit.inputs["cleaned_items"].table("raw_ids")
             ),
             "This points to a fault of the pipeline: please report it.",
+        ),
+    )
+
+
+def _semantic(config: DatasetConfig) -> Gates:
+    """The gate of ``split.semantic``."""
+    if config.split.semantic is None:
+        return ()
+    return (
+        Gate(
+            "semantic_neighbours_together",
+            "No two items that the model of split.semantic calls alike are in two splits, by a search of its own.",
+            "critical" if config.split.on_leak == "block" else "warning",
+            lambda audit: gates.semantic_neighbours_together(
+                audit.snapshot.json("leakage")["semantic"], audit.snapshot.table("nearest_semantic")
+            ),
+            "A published split may do so: use split.method 'repaired' or 'stratified', or split.on_leak: warn.",
         ),
     )
 

@@ -179,6 +179,36 @@ def cleanliness_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
 _THINGS = {"image": "pictures", "text": "texts"}
 
 
+def semantic_figures(leakage: Mapping[str, Any]) -> dict[str, bytes]:
+    """File name -> SVG of the cosines to the nearest in 'train', where ``leakage.json`` holds such."""
+    kinds = leakage.get("semantic", {}).get("kinds", {})
+    return {
+        f"semantic_{kind}.svg": _cosines(found, _THINGS[kind])
+        for kind, found in kinds.items()
+        if found["nearest_in_train"] is not None and found["nearest_in_train"]["counts"]
+    }
+
+
+def _cosines(found: Mapping[str, Any], things: str) -> bytes:
+    """Histograms of the largest cosine with any embedding of 'train', by split."""
+
+    def draw(axes: Any) -> None:
+        told, highest = found["nearest_in_train"], 0.0
+        for number, (name, counts) in enumerate(sorted(told["counts"].items())):
+            shares = [100 * count / max(1, sum(counts)) for count in counts]
+            highest = max(highest, *shares)
+            colour = PALETTE[number % len(PALETTE)]
+            axes.stairs(shares, told["edges"], color=colour, linewidth=1.8, label=_title(name))
+        axes.axvline(found["threshold"], color=PALETTE[7], linewidth=1, linestyle="--", label="threshold")
+        axes.set_xlabel(f"cosine to the nearest of the training {things}")
+        axes.set_ylabel(f"% of the {things} of a split")
+        axes.set_xlim(0, 1.005)
+        axes.set_ylim(0, max(highest, 1) * 1.05)
+        _legend_above(axes)
+
+    return _svg(draw, height=2.9)
+
+
 def _nearest(found: Mapping[str, Any], things: str) -> bytes:
     """Histograms of the similarity to the nearest in 'train', of this split and of a random one."""
     sides = (("this_split", "this split", PALETTE[0]), ("random_split", "a random split", PALETTE[5]))

@@ -136,6 +136,19 @@ def no_leak(report: Mapping[str, Any], crossing: pl.LazyFrame) -> Outcome:
     return Outcome(False, ", ".join(told), numbers, crossing.head(EXAMPLE_ROWS).collect())
 
 
+def semantic_neighbours_together(report: Mapping[str, Any], nearest: pl.LazyFrame) -> Outcome:
+    """No two items that a model calls alike are in two splits, but for pairs that are left apart on purpose."""
+    pairs, apart = int(report["cross_split_pairs"]), int(report["left_apart_pairs"])
+    numbers = {"cross_split_pairs": pairs, "left_apart_pairs": apart}
+    aside = f"; {apart:,} are left apart, as their groups would be too large" if apart else ""
+    return Outcome(
+        pairs == 0,
+        f"{pairs:,} pairs that {report['model']} calls alike cross splits{aside}",
+        numbers,
+        None if pairs == 0 else nearest.head(EXAMPLE_ROWS).collect(),
+    )
+
+
 def planted_copies_found(report: Mapping[str, Any], minimum: float) -> Outcome:
     """The audit's search finds the copies that were planted across the splits.
 

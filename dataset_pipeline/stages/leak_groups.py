@@ -12,6 +12,8 @@ from dataset_pipeline.config import Split
 from dataset_pipeline.stages.similarity import components, text_chars, text_key
 
 IMAGE_KINDS = ("same_bytes", "same_pixels", "near_image")
+SEMANTIC_KINDS = ("semantic_image", "semantic_text")
+"""Kinds of pairs that ``split.semantic`` asks for (``semantic``): they are there only where it does."""
 GROUP_KEY = "group_key"
 """Kind of a link by a group key, beside the kinds of PAIRS."""
 
@@ -20,7 +22,7 @@ def links_between(
     items: pl.LazyFrame, pairs: pl.DataFrame, text_names: Sequence[str], settings: Split
 ) -> pl.DataFrame:
     """a, b, kind: ids of two items that must share a split, and why."""
-    links = [pl.DataFrame(schema={"a": pl.String, "b": pl.String, "kind": pl.String})]
+    links = [_as_links(pairs.filter(pl.col("kind").is_in(SEMANTIC_KINDS)))]
     if "group_keys" in settings.link:
         links.append(_group_key_links(items))
     if "image" in settings.link:

@@ -85,6 +85,7 @@ class Pictures:
     removed: Sequence[Picture] = ()
     merged: Sequence[PicturePair] = ()
     nearest: Sequence[PicturePair] = ()
+    alike: Sequence[PicturePair] = ()
     classes: Sequence[ClassSheet] = ()
     suspicious: Sequence[Picture] = ()
     leaking: Sequence[PicturePair] = ()
@@ -170,8 +171,11 @@ def report_pictures(
     gone = gone.sample(min(limit // 2, gone.height), seed=seed).sort("reason", "item_id")
     near = pairs.filter(pl.col("kind") == "near_image").sort("item_id", "other_item_id").collect()
     near = near.sample(min(limit // 4, near.height), seed=seed).sort("score")
-    apart = nearest.filter(pl.col("kind").str.contains("image")).sort("similarity", descending=True).collect()
-    apart = apart.head(limit // 4)
+    by_likeness = nearest.sort("similarity", descending=True)
+    apart, alike = (
+        by_likeness.filter(pl.col("kind") == kind).head(limit // 4).collect()
+        for kind in ("image", "semantic_image")
+    )
     leaking = crossing.filter(pl.col("kind").is_in(IMAGE_KINDS)).sort("item_id", "other_item_id").collect()
     leaking = leaking.sample(min(limit // 2, leaking.height), seed=seed).sort("score", descending=True)
     told = (
@@ -183,7 +187,7 @@ def report_pictures(
     )
     told = told.filter(pl.int_range(pl.len()).shuffle(seed).over("warning", order_by="item_id") < limit // 8)
     ids = pl.concat(
-        [table[name] for table in (near, apart, leaking) for name in ("item_id", "other_item_id")]
+        [table[name] for table in (near, apart, alike, leaking) for name in ("item_id", "other_item_id")]
     ).unique()
     splits = dict(
         items.filter(pl.col("item_id").is_in(ids.implode())).select("item_id", "split").collect().iter_rows()
@@ -241,6 +245,11 @@ def report_pictures(
             for found in pair(
                 row, f"similarity {row['similarity']:.3f}, {row['split']} and {row['other_split']}"
             )
+        ],
+        alike=[
+            found
+            for row in alike.to_dicts()
+            for found in pair(row, f"cosine {row['similarity']:.3f}, {row['split']} and {row['other_split']}")
         ],
     )
 

@@ -1,13 +1,18 @@
 """The wiring of the assets: every kind of source reaches a release, and nothing mixes what does not fit."""
 
 import csv
+import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 
+from dataset_pipeline.adapters import clip
 from dataset_pipeline.verification import verify
 from dataset_pipeline_tests.building import RUNS, Bench, bench, failures, materialised
 from dataset_pipeline_tests.pictures import encoded, picture
@@ -191,3 +196,50 @@ def test_what_is_merged_has_been_cleaned(tmp_path: Path) -> None:
     ]
     assert snapshot.json("duplicates")["merged"]["values_by_column"] == {"caption": 2}
     assert all(b"ada@" not in path.read_bytes() for path in snapshot.folder.rglob("*") if path.is_file())
+
+
+class Eye:
+    """Sees pictures as angles: 7 degrees from one to the next, but for 03 and 20, which it cannot tell apart."""
+
+    def __init__(self, images: Path) -> None:
+        files = sorted(images.iterdir())
+        self._angles = {path.read_bytes(): 7.0 * number for number, path in enumerate(files)}
+        self._angles[files[20].read_bytes()] = self._angles[files[3].read_bytes()] + 1
+
+    def embed_images(self, pictures: Iterable[bytes]) -> npt.NDArray[np.float32]:
+        angles = np.radians([self._angles[data] for data in pictures])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def test_items_that_a_model_calls_alike_share_a_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_dataset(
+        tmp_path / "data",
+        baselines={
+            "enabled": False,
+            "models": [{"name": "eye", "architecture": "ViT-B-32", "pretrained": "eye.pt"}],
+        },
+        split={"semantic": {"model": "eye", "image": 0.999}},
+    )
+    (tmp_path / "data/eye.pt").write_bytes(b"weights")
+    monkeypatch.setattr(clip, "load_encoder", lambda *_: Eye(tmp_path / "data/images"))
+
+    with bench(config, tmp_path / "storage") as made:
+        result = made.run()
+        assert result.success, failures(result)
+        release = made.release
+
+    groups = pl.read_parquet(release / "metadata/items.parquet").select("item_id", "leak_group")
+    alike = groups.filter(
+        pl.col("leak_group") == pl.col("leak_group").filter(pl.col("item_id") == "item-20").first()
+    )
+    # 02 and 03, and 20 and 21, have one owner each.
+    assert alike["item_id"].sort().to_list() == ["item-02", "item-03", "item-20", "item-21"]
+    told = json.loads((release / "reports/leakage.json").read_text(encoding="utf-8"))["semantic"]
+    assert (told["cross_split_pairs"], told["left_apart_pairs"]) == (0, 0)
+    assert told["kinds"]["image"]["vectors"] == ITEMS
+    page = (release / "reports/report.html").read_text(encoding="utf-8")
+    assert "The pictures across splits that the model calls most alike" in page
+    assert (release / "reports/figures/semantic_image.svg").exists()
+    assert verify(release).findings == ()
