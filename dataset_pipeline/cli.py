@@ -269,6 +269,28 @@ def diff(old: Path, new: Path) -> None:
 
 
 @cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@_storage
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    help="Results that no build has asked for in so many days may go.",
+)
+@click.option(
+    "--everything", is_flag=True, help="Also what is in use: the next build computes all of it again."
+)
+@click.option("--delete", is_flag=True, help="Delete what is listed; without it nothing is.")
+def gc(config: Path, storage: str, days: float, everything: bool, delete: bool) -> None:
+    """Cached results that no build needs any more: what deleting them would free."""
+    from dataset_pipeline.commands.gc import collect
+
+    for line in collect(config, storage, days, is_everything=everything, is_deleting=delete).lines():
+        click.echo(line)
+
+
+@cli.command()
 @click.option("--output", type=click.Path(path_type=Path), help="Write here instead of printing.")
 def schema(output: Path | None) -> None:
     """The JSON schema of dataset.yaml, for editors."""

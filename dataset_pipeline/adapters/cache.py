@@ -9,9 +9,11 @@ import functools
 import hashlib
 import inspect
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -31,6 +33,8 @@ _COMPACT_FROM_PARTS = 64
 _COMPACT_BELOW_BYTES = 16 << 20
 _MATRIX_BATCH = 8192
 _FLUSH_SECONDS = 20.0
+_USED: Final = "used"
+"""A file of each table whose time of change says when a build last asked for it."""
 
 
 def settings_version(*parts: Any) -> str:
@@ -47,6 +51,19 @@ def code_version(*modules: ModuleType) -> str:
 def _source(module: ModuleType) -> str:
     """A module's text when it is first asked for, at the start: what runs does not change with the file later."""
     return inspect.getsource(module)
+
+
+@dataclass(frozen=True)
+class CachedTable:
+    """Results of one kind and one version."""
+
+    kind: str
+    version: str
+    used_at: float
+    """When a build last asked for them, in seconds since 1970."""
+    size_bytes: int
+    is_newest: bool
+    """Whether no other version of the kind was asked for later."""
 
 
 class ResultCache:
@@ -98,6 +115,7 @@ class ResultCache:
         folder = self.folder / kind / version
         with explained_os_errors(self.folder):
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / _USED).touch()
             known = self._read(folder, keys)
             missing = (
                 items
@@ -111,6 +129,24 @@ class ResultCache:
         if results is None:  # nothing to compute and nothing cached: keep the shape
             return function(missing_rows.head(0)).lazy()
         return results.join(items.select(keys), on=keys, how="semi", nulls_equal=True)
+
+    def tables(self) -> list[CachedTable]:
+        """What is in the cache, by kind, the last used first."""
+        found = []
+        with explained_os_errors(self.folder):
+            for kind in sorted(path for path in self.folder.glob("*") if path.is_dir()):
+                versions = [path for path in kind.iterdir() if path.is_dir()]
+                ages = sorted(((_used_at(path), path.name) for path in versions), reverse=True)
+                found += [
+                    CachedTable(kind.name, name, used_at, _size_bytes(kind / name), place == 0)
+                    for place, (used_at, name) in enumerate(ages)
+                ]
+        return found
+
+    def remove(self, table: CachedTable) -> None:
+        """Delete a table; a build that wants it computes it again."""
+        with explained_os_errors(self.folder):
+            shutil.rmtree(self.folder / table.kind / table.version)
 
     def matrix(
         self, kind: str, version: str, key: str, wanted: pl.Series, column: str, dtype: Any = np.float32
@@ -200,6 +236,15 @@ class _Without:
     def __call__(self, batch: pl.DataFrame) -> pl.DataFrame:
         results = self._function(batch.drop(_SHA256))
         return results.with_columns(_sha256_of(pl.col(self._column)).alias(_SHA256)).drop(self._column)
+
+
+def _used_at(folder: Path) -> float:
+    mark = folder / _USED
+    return (mark if mark.exists() else folder).stat().st_mtime
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _batches(frame: pl.DataFrame, rows: int) -> Iterator[pl.DataFrame]:

@@ -239,9 +239,12 @@ class Store:
     def sweep(self) -> None:
         """Delete folders that killed processes left in ``tmp``."""
         for leftover in (self.folder / "tmp").glob("*"):
-            process = leftover.name.split("-")[0]
-            if not process.isdigit() or not _is_running(int(process)):
+            if _writer_of(leftover) is None:
                 shutil.rmtree(leftover, ignore_errors=True)
+
+    def writers(self) -> list[int]:
+        """Processes of this machine that are writing a snapshot or a release."""
+        return sorted({found for path in (self.folder / "tmp").glob("*") if (found := _writer_of(path))})
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -389,6 +392,12 @@ def _link_or_copy(source: str, target: str) -> str:
     except OSError:
         shutil.copyfile(source, target)
     return target
+
+
+def _writer_of(temporary: Path) -> int | None:
+    """The process that writes a folder in ``tmp``; None where it has ended."""
+    process = temporary.name.split("-")[0]
+    return int(process) if process.isdigit() and _is_running(int(process)) else None
 
 
 def _is_running(process: int) -> bool:
