@@ -173,7 +173,7 @@ def croissant(
         "conformsTo": [CONFORMS_TO, "http://mlcommons.org/croissant/RAI/1.0"],
         "name": config.name,
         "alternateName": config.title,
-        "description": config.description or config.title,
+        "description": config.description or config.display_title,
         "license": [licence_url(identifier) for identifier in licence_ids(config.licence)],
         "url": config.url,
         "version": config.version,
