@@ -341,10 +341,31 @@ class PiiKey(Settings):
         return self
 
 
-class Pii(Settings):
-    """Personal data in texts. See docs/quality/personal_data.md for how the defaults were chosen."""
+FaceAction = Literal["off", "report", "blur", "drop", "review"]
 
-    enabled: bool = True
+
+class PiiImages(Settings):
+    """Faces in pictures. What the detector finds and misses is measured in docs/quality/faces.md."""
+
+    faces: FaceAction = Field(
+        "off",
+        description="what happens to a picture that shows one: counted, blurred wherever it is shown, its items removed, "
+        "or removed for review; all but off need: pip install 'dataset-pipeline[faces]'",
+    )
+    min_score: float = Field(0.9, ge=0.7, le=1, description="the detector's score from which a face counts")
+    min_side_px: int = Field(
+        20, ge=12, description="smaller faces are not looked for; measured as max_side_px says"
+    )
+    max_side_px: int = Field(
+        1280, ge=64, description="a larger picture is looked at scaled down to this longer side"
+    )
+
+
+class Pii(Settings):
+    """Personal data in texts and pictures. See docs/quality/personal_data.md for how the defaults were chosen."""
+
+    enabled: bool = Field(True, description="whether texts are searched")
+    images: PiiImages = Field(PiiImages(), description="whether pictures are searched for faces")
     min_score: float = Field(0.4, ge=0, le=1)
     min_scores: dict[PersonalDataEntity, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="entity -> threshold, instead of min_score"

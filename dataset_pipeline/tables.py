@@ -37,6 +37,19 @@ RAW_ITEMS: Final[Schema] = {
 }  # + one String column per text
 """One row per row of a manifest, and one per image file that no row names."""
 
+FACES: Final = pl.List(
+    pl.Struct(
+        {
+            "left": pl.Int32(),
+            "top": pl.Int32(),
+            "right": pl.Int32(),
+            "bottom": pl.Int32(),
+            "score": pl.Float32(),
+        }
+    )
+)
+"""Where faces are, in pixels of the upright picture at its full size; right and bottom are the first outside."""
+
 IMAGES: Final[Schema] = {
     "image_ref": pl.String(),
     "location": pl.String(),
@@ -64,8 +77,12 @@ IMAGES: Final[Schema] = {
     "sharpness": pl.Float32(),
     "fine_detail": pl.Float32(),
     "thumbnail": pl.Binary(),
+    "faces": FACES,  # null: not looked for
 }
-"""One row per image reference: everything later stages need to know of the pixels."""
+"""One row per image reference: everything later stages need to know of the pixels.
+
+Where faces are blurred, pixel_hash and all after it are of the blurred picture, and so is whatever a later stage shows.
+"""
 
 TEXTS: Final[Schema] = {
     "text": pl.String(),  # as it came
@@ -279,6 +296,7 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "fine_detail": "variance of the Laplacian at one scale over that at half of it; the least of three scales",
     "warning": "what may be wrong with the item's picture, as a code of the documented list of reasons",
     "thumbnail": f"{THUMBNAIL_SIDE_PX} x {THUMBNAIL_SIDE_PX} pixels of sRGB, rows first",
+    "faces": "where a detector finds faces, in pixels of the upright picture; missing: not looked for",
     "stage": "the stage that removed the item",
     "reason": "why, as a code of the documented list",
     "detail": "what was found",
@@ -331,6 +349,8 @@ REASONS: Final[Mapping[str, str]] = {
     "image_odd_size": "the picture is clean.images.max_size_factor times larger or smaller than the median one",
     "image_placeholder": "the same pixels are shown for many labels or texts, as an 'image not available' picture is",
     "image_animated": "the picture has more than one frame; its first is released where it stays",
+    "image_faces": "the picture shows a face (pii.images); where it stays, a person kept it, it is blurred, or reported",
+    "image_faces_unsure": "the picture shows a face, and pii.images.faces is 'review': for review",
     "text_empty": "all texts of the row are empty after cleaning",
     "language_doubtful": "a text does not look like its declared language (clean.language.declared)",
     "text_without_letters": "the row's texts hold digits, punctuation and signs alone (clean.texts.require_letters)",

@@ -77,7 +77,9 @@ class Toy:
             tables,
             archive.ReleaseParts(**parts),
             write.get("read_image", self.pictures.__getitem__),
-            write.get("release_image", lambda data: [(data, ".png")] * len(self.config.release.images)),
+            write.get(
+                "release_image", lambda data, _faces: [(data, ".png")] * len(self.config.release.images)
+            ),
         )
 
 

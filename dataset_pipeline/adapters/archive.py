@@ -53,7 +53,7 @@ class ReleaseTables:
     items: pl.LazyFrame
     """SPLIT_ITEMS and one column per text."""
     images: pl.LazyFrame
-    """IMAGES; only image_ref, location and sha256 are read."""
+    """IMAGES; only image_ref, location and sha256 are read, and faces where they are blurred."""
     removed: pl.LazyFrame
     pairs: pl.LazyFrame
     references: pl.LazyFrame

@@ -26,8 +26,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dataset_pipeline.adapters.colour import colour_space, on_page, to_srgb
-from dataset_pipeline.adapters.images import orientation_of, upright
+from dataset_pipeline.adapters.images import open_rgb
+from dataset_pipeline.adapters.released_images import shown
 from dataset_pipeline.adapters.sources import read_images
 from dataset_pipeline.adapters.store import file_sha256, write_atomically
 from dataset_pipeline.config import ClipModel, TrainClip
@@ -126,14 +126,26 @@ def _ahead(function: Callable[[bytes], Any], inputs: Iterable[bytes], most: int)
 
 
 def embed_picture_rows(batch: pl.DataFrame, encoder: Callable[[], Encoder]) -> pl.DataFrame:
-    """``sha256`` and ``embedding`` for rows with ``sha256`` and ``location``.
+    """``sha256`` and ``embedding`` for rows with ``sha256`` and ``location``; those of a column ``faces`` are hidden.
 
     ``encoder`` is called for the model only where there is something to embed.
     """
     if batch.is_empty():
         return pl.DataFrame(schema={"sha256": pl.String, "embedding": pl.List(pl.Float32)})
-    vectors = encoder().embed_images(read_images(batch["location"].to_list()))
+    vectors = encoder().embed_images(
+        shown_pictures(
+            batch["location"].to_list(), batch["faces"].to_list() if "faces" in batch.columns else None
+        )
+    )
     return batch.select("sha256", embedding=pl.Series(vectors).cast(pl.List(pl.Float32)))
+
+
+def shown_pictures(
+    locations: Sequence[str], faces: Sequence[Sequence[Any] | None] | None = None
+) -> Iterator[bytes]:
+    """Bytes of the pictures at ``locations``, with the ``faces`` of each hidden."""
+    for data, boxes in zip(read_images(list(locations)), faces or [None] * len(locations), strict=True):
+        yield shown(data, boxes)
 
 
 def embed_text_rows(batch: pl.DataFrame, encoder: Callable[[], Encoder]) -> pl.DataFrame:
@@ -142,16 +154,6 @@ def embed_text_rows(batch: pl.DataFrame, encoder: Callable[[], Encoder]) -> pl.D
         return pl.DataFrame(schema={"text": pl.String, "embedding": pl.List(pl.Float32)})
     vectors = encoder().embed_texts(batch["text"].to_list())
     return batch.select("text", embedding=pl.Series(vectors).cast(pl.List(pl.Float32)))
-
-
-def open_rgb(data: bytes) -> Any:
-    """A PIL picture, upright, RGB, on white where it is transparent."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        space, orientation = colour_space(image), orientation_of(image)
-        image.load()  # what needs no conversion is handed on as it is, after its file is closed
-        return on_page(upright(to_srgb(image, space), orientation))
 
 
 # -- loading -------------------------------------------------------------------------------
@@ -335,12 +337,13 @@ def trained_encoder(
     checkpoint: Path,
     progress: Callable[[int, int], None],
     base: Path | None = None,
+    faces: Sequence[Sequence[Any] | None] | None = None,
 ) -> Encoder:
     """A model trained on n pictures and their captions; from ``checkpoint`` if it is there.
 
     It starts from scratch or, with ``pretrained``, from those weights (a path is relative to ``base``).
 
-    ``locations``: n places of pictures; ``captions``: n non-empty lists of texts. One epoch shows
+    ``locations`` and ``faces``: n places of pictures, and what is hidden in each; ``captions``: n non-empty lists of texts. One epoch shows
     each picture once, with one of its captions. The loss is CLIP's symmetric cross-entropy
     (Radford et al., 2021). Same input, seed and machine give the same weights. Raises ``ConfigError``
     for an architecture that does not exist and where training diverges.
@@ -370,7 +373,7 @@ def trained_encoder(
         side = int(np.max(clip.visual.image_size))
         with tempfile.TemporaryFile() as file:  # a million pictures are 9 GB: the system pages them
             pixels = np.memmap(file, np.uint8, "w+", shape=(len(locations), side, side, 3))
-            for row, data in enumerate(read_images(list(locations))):
+            for row, data in enumerate(shown_pictures(locations, faces)):
                 pixels[row] = _square(data, side)
             loss = _train(
                 clip, tokenizer, pixels, captions, model.train, _learning_rate(model), seed, progress

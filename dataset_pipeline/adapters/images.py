@@ -52,7 +52,23 @@ _MIN_SIGNAL = 0.05
 Image.MAX_IMAGE_PIXELS = None  # the limit is clean.images.max_pixels, checked before decoding
 
 HASHED = {"location": pl.String(), "size_bytes": pl.Int64(), "mtime_ns": pl.Int64(), "sha256": pl.String()}
-SCANNED = {name: IMAGES[name] for name in IMAGES if name not in {"image_ref", "location", "size_bytes"}}
+SCANNED = {
+    name: IMAGES[name] for name in IMAGES if name not in {"image_ref", "location", "size_bytes", "faces"}
+}
+PIXEL_FACTS = (
+    "pixel_hash",
+    "phash",
+    "dhash",
+    "brightness",
+    "darkest",
+    "brightest",
+    "contrast",
+    "entropy_bits",
+    "sharpness",
+    "fine_detail",
+    "thumbnail",
+)
+"""Columns of ``SCANNED`` that are measured on pixels."""
 
 
 def hash_files(batch: pl.DataFrame) -> pl.DataFrame:
@@ -160,6 +176,17 @@ def orientation_of(image: Image.Image) -> int:
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """The picture as its EXIF orientation says that it is to be shown."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def open_rgb(data: bytes) -> Image.Image:
+    """The picture upright, in RGB, on white where it is transparent.
+
+    Raises ``OSError`` or ``ValueError`` for what is no picture; callers pass pictures that have been scanned.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        space, orientation = colour_space(image), orientation_of(image)
+        image.load()  # what needs no conversion is handed on as it is, after its file is closed
+        return on_page(upright(to_srgb(image, space), orientation))
 
 
 # -- decoding ------------------------------------------------------------------------------

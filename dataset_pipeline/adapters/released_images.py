@@ -8,20 +8,33 @@ What is released of a picture:
 - A JPEG, PNG or WebP file with one frame that is upright, sRGB with at most 8 bits a channel, and no larger than
   ``max_side`` keeps its compressed pixels byte for byte: the parts that they are made of are copied, everything else is left out.
 - Anything else is decoded, converted and encoded again: JPEG as JPEG, the rest as PNG.
+
+Faces that are to be hidden become four by four blocks of one colour each, softened: 16 colours are left of a face and what is
+around it, whatever its size was.
 """
 
 import io
 import re
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from PIL import Image
+import polars as pl
+from PIL import Image, ImageFilter
 
 from dataset_pipeline.adapters.colour import colour_space, in_mode, to_srgb
-from dataset_pipeline.adapters.images import FORMATS, PNG_CHUNKS, orientation_of, upright
-from dataset_pipeline.config import ReleasedImages
+from dataset_pipeline.adapters.images import (
+    FORMATS,
+    PIXEL_FACTS,
+    PNG_CHUNKS,
+    SCANNED,
+    orientation_of,
+    scan_image,
+    upright,
+)
+from dataset_pipeline.adapters.sources import read_images
+from dataset_pipeline.config import CleanImages, ReleasedImages
 
 _FULL_CHROMA_QUALITY: Final = 90
 """JPEG quality from which colours keep their full resolution (4:4:4)."""
@@ -31,6 +44,15 @@ _PNG_BIT_DEPTH: Final = 24
 """Place of the bit depth in a PNG: the ninth byte of IHDR."""
 
 
+Faces = Sequence[Mapping[str, Any]]
+"""Boxes as in ``tables.FACES``."""
+
+_AROUND_FACE: Final = 0.25
+"""Share of a box's sides by which it grows at every edge: hair, ears and chin tell who somebody is, too."""
+
+_BLOCKS: Final = 4
+
+
 class Released(NamedTuple):
     """The bytes of a released picture, and their file extension."""
 
@@ -38,15 +60,15 @@ class Released(NamedTuple):
     extension: str
 
 
-def release_image(data: bytes, settings: ReleasedImages) -> Released:
+def release_image(data: bytes, settings: ReleasedImages, faces: Faces = ()) -> Released:
     """One released picture; see :func:`release_images`."""
-    return release_images(data, (settings,))[0]
+    return release_images(data, (settings,), faces)[0]
 
 
-def release_images(data: bytes, variants: Sequence[ReleasedImages]) -> list[Released]:
+def release_images(data: bytes, variants: Sequence[ReleasedImages], faces: Faces = ()) -> list[Released]:
     """What is released of a picture, for each of ``variants``; it is decoded once at most.
 
-    Equal input gives equal output. Raises ``OSError`` or ``ValueError`` for what is no picture; callers pass
+    ``faces``: what is to be hidden in it, in every variant. Equal input gives equal output. Raises ``OSError`` or ``ValueError`` for what is no picture; callers pass
     pictures that have been scanned.
     """
     with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -54,7 +76,8 @@ def release_images(data: bytes, variants: Sequence[ReleasedImages]) -> list[Rele
         orientation = orientation_of(image)
         space = colour_space(image)
         is_plain = (
-            orientation == 1
+            not faces
+            and orientation == 1
             and space is None
             and image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}
             and not (image.format == "PNG" and data[_PNG_BIT_DEPTH] == 16)
@@ -71,9 +94,56 @@ def release_images(data: bytes, variants: Sequence[ReleasedImages]) -> list[Rele
                 continue
             if picture is None:
                 is_jpeg = image.format in {"JPEG", "MPO"}
-                picture = upright(to_srgb(_loaded(image), space), orientation)
+                picture = hidden(upright(to_srgb(_loaded(image), space), orientation), faces)
             made.append(_encoded(_resized(picture, variant.max_side), is_jpeg, variant.quality))
         return made
+
+
+def shown(data: bytes, faces: Faces | None) -> bytes:
+    """The bytes of a picture with its faces hidden, for whoever looks at it before it is released."""
+    return release_image(data, ReleasedImages(), faces).data if faces else data
+
+
+def scan_blurred(batch: pl.DataFrame, settings: CleanImages) -> pl.DataFrame:
+    """What pictures look like once their faces are hidden: sha256, boxes and ``PIXEL_FACTS``.
+
+    ``batch``: sha256, boxes (kept as they are), location and faces.
+    """
+    schema = {"sha256": pl.String(), "boxes": pl.String(), **{name: SCANNED[name] for name in PIXEL_FACTS}}
+    rows = []
+    for data, row in zip(read_images(batch["location"].to_list()), batch.iter_rows(named=True), strict=True):
+        facts = scan_image(shown(data, row["faces"]), settings)
+        if "problem" in facts:
+            raise ValueError(f"a picture with blurred faces cannot be read again: {facts['problem_detail']}")
+        rows.append(
+            {"sha256": row["sha256"], "boxes": row["boxes"], **{name: facts[name] for name in PIXEL_FACTS}}
+        )
+    return pl.DataFrame(rows, schema=schema)
+
+
+def hidden(picture: Image.Image, faces: Faces) -> Image.Image:
+    """The upright picture with every face, and what is around it, as a few soft blocks."""
+    if not faces:
+        return picture
+    picture = picture.copy()
+    for box in [hidden_area(face, picture.size) for face in faces]:
+        part = picture.crop(box)
+        blocks = part.resize((_BLOCKS, _BLOCKS), Image.Resampling.BOX)
+        large = blocks.resize(part.size, Image.Resampling.NEAREST)
+        picture.paste(large.filter(ImageFilter.GaussianBlur(max(part.size) / (2 * _BLOCKS))), box)
+    return picture
+
+
+def hidden_area(face: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what is hidden for a face in a picture of that size (width, height)."""
+    across = round((face["right"] - face["left"]) * _AROUND_FACE)
+    down = round((face["bottom"] - face["top"]) * _AROUND_FACE)
+    return (
+        max(0, face["left"] - across),
+        max(0, face["top"] - down),
+        min(size[0], face["right"] + across),
+        min(size[1], face["bottom"] + down),
+    )
 
 
 def _loaded(image: Image.Image) -> Image.Image:

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from dataset_pipeline.config import DatasetConfig, Release
 from dataset_pipeline.errors import OutsideWorldError
-from dataset_pipeline.tables import RELEASED_ITEMS, RELEASED_WHERE_THERE
+from dataset_pipeline.tables import FACES, RELEASED_ITEMS, RELEASED_WHERE_THERE
 
 _ROW_GROUP_BYTES: Final = 64 << 20
 """A row group ends early here: viewers refuse groups over 286 MiB, and this much is in memory."""
@@ -48,8 +48,8 @@ _LEAST_SHARE: Final = 0.5
 """Of the largest size that a row group or a shard may have: before it, none ends."""
 
 ReadImage = Callable[[str], bytes]
-ReleaseImage = Callable[[bytes], Sequence[tuple[bytes, str]]]
-"""Source bytes -> (bytes, extension) for every variant of the config, in order."""
+ReleaseImage = Callable[[bytes, Sequence[Mapping[str, Any]]], Sequence[tuple[bytes, str]]]
+"""Source bytes, boxes of faces to hide -> (bytes, extension) for every variant of the config, in order."""
 Progress = Callable[[int, int], None]
 
 
@@ -200,8 +200,11 @@ def _rows(
     config: DatasetConfig, items: pl.LazyFrame, images: pl.LazyFrame, former: pl.DataFrame | None
 ) -> pl.DataFrame:
     """Every released row with where its picture is and its draws, in release order; no bytes yet."""
+    is_blurred = config.pii.images.faces == "blur"
     places = (
-        images.select("image_ref", "location")
+        images.select(
+            "image_ref", "location", pl.col("faces") if is_blurred else pl.lit(None, FACES).alias("faces")
+        )
         .filter(pl.col("image_ref").is_not_null())
         .unique("image_ref", keep="any")
     )
@@ -271,8 +274,17 @@ class _Pictures:
         self.variants = variants
         self._last: tuple[str, list[dict[str, Any] | None]] | None = None
 
-    def get(self, sha256: str | None, location: str | None, item_id: str) -> list[dict[str, Any] | None]:
-        """The ``image`` cell of a row in every variant: bytes and a file name, its checksum and extension."""
+    def get(
+        self,
+        sha256: str | None,
+        location: str | None,
+        item_id: str,
+        faces: Sequence[Mapping[str, Any]] | None,
+    ) -> list[dict[str, Any] | None]:
+        """The ``image`` cell of a row in every variant: bytes and a file name, its checksum and extension.
+
+        ``faces``: what is hidden in it.
+        """
         if sha256 is None:
             return [None] * self.variants
         if self._last is not None and self._last[0] == sha256:
@@ -287,7 +299,7 @@ class _Pictures:
                 f"{location}: the picture of item {item_id!r} is not the one that was scanned", hint=_AGAIN
             )
         try:
-            released = self._release(data)
+            released = self._release(data, faces or ())
         except ValueError as error:
             raise OutsideWorldError(
                 f"{location}: the picture of item {item_id!r} cannot be written ({error})", hint=_AGAIN
@@ -339,10 +351,10 @@ def _row_groups(rows: pl.DataFrame, schema: pa.Schema, pictures: _Pictures, size
             was_end[start],
         )
 
-    for position, (sha256, location, item_id, draw) in enumerate(
-        rows.select("image_sha256", "location", "item_id", "group_draw").iter_rows()
+    for position, (sha256, location, item_id, draw, faces) in enumerate(
+        rows.select("image_sha256", "location", "item_id", "group_draw", "faces").iter_rows()
     ):
-        row = pictures.get(sha256, location, item_id)
+        row = pictures.get(sha256, location, item_id, faces)
         weight = sum(len(cell["bytes"]) for cell in row if cell)
         draw_here = 1.0 if sha256 is not None and sha256 == former else draw
         is_end = position > 0 and (

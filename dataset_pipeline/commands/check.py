@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dataset_pipeline.adapters import clip, images, outside_sets, pii_files, presidio, sources
+from dataset_pipeline.adapters import clip, face_detector, images, outside_sets, pii_files, presidio, sources
 from dataset_pipeline.config import (
     CleanImages,
     DatasetConfig,
@@ -47,7 +47,7 @@ def check(config_path: Path) -> CheckResult:
     warnings = [*_author_warnings(config), *_destination_warnings(config, base)]
     faults = [
         *_faults_of_settings(config, base),
-        *presidio.missing_models(config.pii),
+        *_missing_finders(config),
         *_missing_weights(config, base),
     ]
     tables = []
@@ -84,7 +84,7 @@ def require_sound_settings(config: DatasetConfig, base: Path) -> None:
     """
     if faults := list(_faults_of_settings(config, base)):
         raise ConfigError("\n".join(faults))
-    if missing := presidio.missing_models(config.pii):
+    if missing := _missing_finders(config):
         raise OutsideWorldError("\n".join(missing))
     for model in config.baselines.models if config.baselines.enabled else ():
         clip.require_weights(model, base)
@@ -124,6 +124,12 @@ def _faults_of_settings(config: DatasetConfig, base: Path) -> Iterator[str]:
     for name, destination in sorted(config.publish.items()):
         if isinstance(destination, FolderDestination) and (base / destination.path).is_file():
             yield f"publish.{name}.path: is a file, expected a folder: {base / destination.path}"
+
+
+def _missing_finders(config: DatasetConfig) -> list[str]:
+    """What is not installed of that which finds personal data, one line each."""
+    of_pictures = face_detector.missing(config.pii.images)
+    return [*presidio.missing_models(config.pii), *([of_pictures] if of_pictures else [])]
 
 
 def _missing_weights(config: DatasetConfig, base: Path) -> Iterator[str]:

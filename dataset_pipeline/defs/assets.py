@@ -21,6 +21,7 @@ from dataset_pipeline.adapters import (
     archive,
     clip,
     colour,
+    face_detector,
     identifiers,
     images,
     language,
@@ -61,6 +62,7 @@ from dataset_pipeline.stages import (
     diff,
     duplicates,
     embedding_space,
+    faces,
     figures,
     folds,
     former_splits,
@@ -153,8 +155,9 @@ def lineage(dataset: Dataset) -> Lineage:
                 (),
                 build_raw_images,
                 checks.raw_images(dataset.config),
-                modules=(images, colour, sources),
+                modules=(images, colour, sources, face_detector, faces, released_images),
                 settings=("sources", "clean"),
+                reads_besides=face_settings,
                 main_table="images",
             ),
             Stage(
@@ -170,6 +173,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     boilerplate,
                     text_report,
                     image_checks,
+                    faces,
                     licences,
                     takedowns,
                     decisions,
@@ -446,7 +450,7 @@ def build_raw_texts(work: Work) -> None:
 
 def build_raw_images(work: Work) -> None:
     """List the images, hash what is new, decode each distinct content once."""
-    work.writer.table("images", _scanned(work, work.config.sources))
+    work.writer.table("images", _with_faces(work, _scanned(work, work.config.sources)))
 
 
 def _scanned(work: Work, of: Sequence[Source]) -> pl.LazyFrame:
@@ -487,6 +491,51 @@ def _scanned(work: Work, of: Sequence[Source]) -> pl.LazyFrame:
     return raw.image_table(located.lazy(), scanned)
 
 
+def face_settings(dataset: Dataset, _store: Store) -> dict[str, str]:
+    """Fingerprint of the part of ``pii`` that is about pictures."""
+    return {"pii.images": settings_version(dataset.config.pii.images.model_dump())}
+
+
+def _with_faces(work: Work, listed: pl.LazyFrame) -> pl.LazyFrame:
+    """``IMAGES`` with the faces of every picture that can be decoded, and what it looks like once they are blurred."""
+    settings = work.config.pii.images
+    if settings.faces == "off":
+        return listed
+    usable = listed.filter(pl.col("problem").is_null()).sort("location")
+    pictures = usable.unique("sha256", keep="first", maintain_order=True).select("sha256", "location")
+    found = work.cache.results(
+        "faces",
+        settings_version(
+            code_version(face_detector, images, colour),
+            face_detector.versions(),
+            face_detector.searched_as(settings),
+        ),
+        pictures,
+        ["sha256"],
+        functools.partial(face_detector.find_faces, settings=settings),
+        work.engine,
+        batch_rows=64,
+        progress=work.progress("pictures searched for faces"),
+    )
+    listed = faces.with_faces(listed, found, settings)
+    if settings.faces != "blur":
+        return listed
+    blurred = work.cache.results(
+        "blurred_scan",
+        settings_version(code_version(images, colour, released_images), work.config.clean.images.max_pixels),
+        listed.filter(faces.COUNT > 0)
+        .sort("location")
+        .unique("sha256", keep="first", maintain_order=True)
+        .select("sha256", "location", "faces", boxes=faces.BOXES),
+        ["sha256", "boxes"],
+        functools.partial(released_images.scan_blurred, settings=work.config.clean.images),
+        work.engine,
+        batch_rows=64,
+        progress=work.progress("pictures with faces blurred"),
+    )
+    return faces.with_blurred(listed, blurred.drop("boxes"))
+
+
 def build_cleaned_items(work: Work) -> None:
     """Check pictures and labels, clean texts, identify languages, redact personal data."""
     config, names = pii_files.with_allowed(work.config, work.dataset.base), work.config.text_names
@@ -503,7 +552,7 @@ def build_cleaned_items(work: Work) -> None:
         settings_version(
             code_version(*_TEXT_MODULES),
             texts.analysis_settings(config.clean),
-            config.pii.model_dump(),
+            config.pii.model_dump(exclude={"images"}),
             presidio.versions(config.pii),
             pii_files.fingerprints(work.config, work.dataset.base),
         ),
@@ -543,7 +592,10 @@ def build_cleaned_items(work: Work) -> None:
     work.writer.table("image_warnings", cleaned.image_warnings)
     work.writer.table("image_checks", cleaned.image_checks)
     work.writer.table("kept_by_decision", cleaned.kept_by_decision)
-    work.writer.json("pii", pii.pii_report(cleaned.findings, cleaned.items, config))
+    pictures = faces.face_report(
+        cleaned.items, cleaned.removed, raw_items, image_table, config.pii.images, face_detector.DETECTOR
+    )
+    work.writer.json("pii", {**pii.pii_report(cleaned.findings, cleaned.items, config), "images": pictures})
 
 
 def build_deduplicated_items(work: Work) -> None:
@@ -594,7 +646,10 @@ def _decontaminated(work: Work, items: pl.LazyFrame, decided: pl.DataFrame) -> p
     of_pictures = [source for one in sets if (source := outside_sets.image_source(one, base)) is not None]
     pictures = pl.LazyFrame(schema=dict(OUTSIDE_PICTURES))
     if of_pictures:
-        pictures = decontamination.outside_pictures(_scanned(work, of_pictures))
+        scanned = _scanned(work, of_pictures)
+        if work.config.pii.images.faces == "blur":
+            scanned = _with_faces(work, scanned)  # else a picture and its blurred copy would not look alike
+        pictures = decontamination.outside_pictures(scanned)
     outside = decontamination.Outside(
         pictures,
         pl.concat([outside_sets.read_texts(one, base) for one in sets]),
@@ -885,7 +940,10 @@ def _embedded_items(work: Work, asset: str, *columns: str) -> tuple[pl.DataFrame
         .collect()
     )
     wanted = items.lazy().select(pl.col("image_sha256").alias("sha256")).drop_nulls().unique()
-    places = work.inputs["raw_images"].table("images").select("sha256", "location")
+    is_blurred = work.config.pii.images.faces == "blur"
+    places = work.inputs["raw_images"].table("images").select(
+        "sha256", "location", *(["faces"] if is_blurred else [])
+    )  # fmt: skip
     pictures = (
         places.join(wanted, on="sha256", how="semi").sort("sha256", "location").unique("sha256", keep="first")
     )
@@ -922,7 +980,7 @@ def _embed(
     identity, encoder, description = _encoder(work, model, items, pictures, seed)
     if encoder is None:
         return baselines.no_embeddings(items, description)
-    version = settings_version(code_version(clip), identity, clip.precision())
+    version = settings_version(code_version(clip), identity, clip.precision(), *_hides(config))
     work.cache.results(
         "image_embeddings", version, pictures.lazy(), ["sha256"],
         functools.partial(clip.embed_picture_rows, encoder=encoder), InlineEngine(),
@@ -948,6 +1006,19 @@ def _embed(
     return baselines.embeddings(items, images, embedded, prompts, len(labels), description, has_seen_labels)
 
 
+def _hides(config: DatasetConfig) -> tuple[str, ...]:
+    """What else an embedding depends on where faces are blurred before a model sees a picture."""
+    if config.pii.images.faces != "blur":
+        return ()
+    return (
+        settings_version(
+            code_version(face_detector, released_images),
+            face_detector.versions(),
+            config.pii.images.model_dump(),
+        ),
+    )
+
+
 def _encoder(
     work: Work, model: Any, items: pl.DataFrame, pictures: pl.DataFrame, seed: int
 ) -> tuple[str, Callable[[], clip.Encoder] | None, str]:
@@ -966,16 +1037,17 @@ def _encoder(
         )
     captions = baselines.training_captions(items, config.baselines.prompts)
     known = captions.join(pictures, on="sha256").sort("sha256")
+    hidden = known["faces"].to_list() if "faces" in known.columns else None
     if known.is_empty():
         return "", None, "not trained: no picture of the training split has a text or a label"
     identity = clip.training_identity(
         model, known["sha256"].to_list(), known["captions"].to_list(), seed, work.dataset.base
-    )
+    ) + "".join(f"-{part}" for part in _hides(config))
     checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(clip)}.pt"
     train = functools.cache(
         functools.partial(
             clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), seed,
-            checkpoint, work.progress(f"{model.name}: training steps"), work.dataset.base,
+            checkpoint, work.progress(f"{model.name}: training steps"), work.dataset.base, hidden,
         )
     )  # fmt: skip
     if model.pretrained is not None:
@@ -1172,7 +1244,7 @@ def build_published_archive(work: Work) -> None:
             else None,
         ),
         sources.read_image_bytes,
-        functools.partial(released_images.release_images, variants=config.release.images),
+        lambda data, hidden: released_images.release_images(data, config.release.images, hidden),
         work.progress("items written"),
     )
     work.writer.facts["splits"] = reports["statistics"]["counts"]["splits"]

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from dataset_pipeline.adapters import sources
+from dataset_pipeline.adapters import face_detector, sources
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs.expectations import suite_gates
 from dataset_pipeline.defs.frame_types import frame_type_gate
@@ -74,6 +74,7 @@ def cleaned_items(config: DatasetConfig) -> Gates:
             ),
             "This points to a fault of the pipeline: please report it.",
         ),
+        *_acted_on_faces(config),
         Gate(
             "image_warnings_few",
             f"No image check reports more than {_MANY_WARNINGS:.0%} of the items.",
@@ -322,9 +323,10 @@ def _audit_within_limit(audit: Audit, *, maximum: float) -> Outcome:
     return gates.audit_within_limit(audit.snapshot.json("labels")["audit"], maximum)
 
 
-def published_archive(_config: DatasetConfig) -> Gates:
+def published_archive(config: DatasetConfig) -> Gates:
     """Gates of ``published_archive``: the same verification that anyone can run on the release."""
     return (
+        *_hidden_faces(config),
         Gate(
             "release_verified",
             "Checksums, counts, schema, documents and the leak test of the release folder hold.",
@@ -359,6 +361,51 @@ def published_archive(_config: DatasetConfig) -> Gates:
             "Set 'version' in dataset.yaml to the expected one and build again; the changelog says what differs.",
         ),
     )
+
+
+def _acted_on_faces(config: DatasetConfig) -> Gates:
+    """The gate of items whose pictures are searched for faces."""
+    if config.pii.images.faces == "off":
+        return ()
+    return (
+        Gate(
+            "faces_acted_on",
+            "Every item's picture was searched for faces, and none stays that pii.images removes.",
+            "critical",
+            lambda audit: gates.faces_acted_on(
+                audit.snapshot.table("items"),
+                audit.inputs["raw_images"].table("images"),
+                config.pii.images,
+                audit.snapshot.table("kept_by_decision"),
+            ),
+            "Leave out items whose picture cannot be searched (decisions: drop).",
+        ),
+    )
+
+
+def _hidden_faces(config: DatasetConfig) -> Gates:
+    """The gate of a release whose faces are blurred."""
+    if config.pii.images.faces != "blur":
+        return ()
+    return (
+        Gate(
+            "faces_hidden",
+            "Where faces were blurred in released pictures, of every resolution, the detector finds none.",
+            "critical",
+            _faces_hidden,
+            "Look at these pictures; take their items out (decisions: drop), or lower pii.images.min_score, so that more "
+            "of a picture is blurred.",
+        ),
+    )
+
+
+def _faces_hidden(audit: Audit) -> Outcome:
+    found, searched = face_detector.still_there(
+        audit.snapshot.folder,
+        audit.inputs["raw_images"].table("images"),
+        audit.dataset.config.pii.images,
+    )
+    return gates.faces_hidden(found, searched)
 
 
 def _taken_down_absent(audit: Audit) -> Outcome:

@@ -12,6 +12,7 @@ import polars as pl
 from dataset_pipeline.config import DatasetConfig, PersonalDataEntity
 from dataset_pipeline.stages import licences
 from dataset_pipeline.stages.decisions import FINAL_REASONS, of_kind
+from dataset_pipeline.stages.faces import COUNT, FOUND, REMOVING, face_warnings
 from dataset_pipeline.stages.image_checks import (
     MEASURES,
     check_counts,
@@ -92,7 +93,7 @@ def clean_items(
     ``texts``: ``TEXTS`` of every pair that ``distinct_texts`` names; ``takedowns``: item_id, sha256, url, date;
     ``decisions``: ``DECISIONS``, of which 'keep' and 'drop' are for here.
     The first reason that applies is given, in this order: taken down, problems found while reading, licence,
-    decided by a person, label, picture unusable, picture's measures, text too long, personal data to drop the item for, text
+    decided by a person, label, picture unusable, picture's measures, faces, text too long, personal data to drop the item for, text
     empty or too short. Kept and removed items together are the raw ones. An item's language is the
     declared one, else that of its longest text; null where it has no text.
 
@@ -122,7 +123,9 @@ def clean_items(
         to_review=findings.filter(pl.col("excerpt").is_not_null()).select(*TO_REVIEW),
         references=_references(removed, withheld),
         taken_down=_items(judged.filter("is_taken_down"), config),
-        image_warnings=image_warnings(kept, config.clean.images),
+        image_warnings=pl.concat(
+            [image_warnings(kept, config.clean.images), face_warnings(kept, config.pii.images)]
+        ).sort("item_id", "warning"),
         image_checks=check_counts(judged, config.clean.images),
         language_doubts=_doubts(judged, names),
         kept_by_decision=kept.filter("decided_keep").select("item_id").sort("item_id"),
@@ -172,6 +175,7 @@ def _joined(
         image_pixel_hash="pixel_hash",
         image_problem="problem",
         image_problem_detail="problem_detail",
+        faces="faces",
         is_image_there=pl.lit(True),
         **{name: name for name in MEASURES},
     )
@@ -305,6 +309,7 @@ def _judged(
             for check in image_checks(config.clean.images)
             if check.action == "drop"
         ),
+        *_face_faults(config),
         *_text_faults(config),
     ]
     reason, detail = pl.lit(None, pl.String), pl.lit(None, pl.String)
@@ -318,6 +323,11 @@ def _judged(
         detail=detail,
         is_raw_problem=pl.col("problem").is_not_null() & ~pl.col("is_taken_down"),
     )
+
+
+def _face_faults(config: DatasetConfig) -> list[_Fault]:
+    reason = REMOVING.get(config.pii.images.faces)
+    return [] if reason is None else [_Fault(COUNT > 0, pl.lit(reason), FOUND)]
 
 
 def _licence_faults(withheld: Mapping[str | None, tuple[str, str]]) -> list[_Fault]:

@@ -26,6 +26,7 @@ def obstacles(
         *_permissions(config, missing),
         *_licences(reports.get("licences", {})),
         *_personal_data(config, reports.get("pii", {})),
+        *_faces(config, reports.get("pii", {}).get("images", {})),
         *_leaks(reports.get("leakage", {})),
     ]
 
@@ -76,6 +77,17 @@ def _personal_data(config: DatasetConfig, report: Mapping[str, Any]) -> list[str
     return [
         f"personal data that was found and only reported stays in the texts ({listed}): redact it (pii.actions), "
         "allow it (pii.allow), or say in documentation.personal_information what it is"
+    ]
+
+
+def _faces(config: DatasetConfig, report: Mapping[str, Any]) -> list[str]:
+    """Faces that stay in the pictures likewise."""
+    count = report.get("items_with_faces", 0) if report.get("action") == "report" else 0
+    if not count or config.documentation.personal_information:
+        return []
+    return [
+        f"{count} items show faces in their pictures, which were found and only reported: blur or drop them "
+        "(pii.images.faces), or say in documentation.personal_information whose they are and why they may be shown"
     ]
 
 

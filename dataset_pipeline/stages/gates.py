@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from dataset_pipeline.config import CleanImages
+from dataset_pipeline.config import CleanImages, PiiImages
 from dataset_pipeline.stages import diff
+from dataset_pipeline.stages.faces import COUNT as FACES_OF_PICTURE
+from dataset_pipeline.stages.faces import REMOVING
 from dataset_pipeline.stages.image_checks import MEASURES, OF_THE_DATASET, image_checks
 from dataset_pipeline.stages.review import KINDS as QUESTIONS
 from dataset_pipeline.stages.temporal import parsed_dates
@@ -512,3 +514,53 @@ def language_doubts_few(doubts: pl.LazyFrame, items: int, maximum: float) -> Out
     if doubted <= maximum * items:
         return Outcome(True, said, numbers)
     return Outcome(False, said, numbers, found.head(EXAMPLE_ROWS))
+
+
+def faces_acted_on(
+    items: pl.LazyFrame, images: pl.LazyFrame, settings: PiiImages, decided: pl.LazyFrame
+) -> Outcome:
+    """Every item's picture was searched for faces, and none stays that shows one where those are removed.
+
+    ``items``: ITEMS; ``images``: IMAGES; ``decided``: item_id of items that a person decided to keep.
+    """
+    pictures = items.join(images.select("image_ref", "faces"), on="image_ref").select(
+        "item_id",
+        "faces",
+        is_decided=pl.col("item_id").is_in(decided.select("item_id").collect()["item_id"].implode()),
+    )
+    is_there = pl.lit(settings.faces in REMOVING) & (FACES_OF_PICTURE > 0) & ~pl.col("is_decided")
+    found = pictures.with_columns(
+        fault=pl.when(pl.col("faces").is_null()).then(pl.lit("not searched")).when(is_there).then(pl.lit("shows a face"))
+    ).select("item_id", "fault").collect()  # fmt: skip
+    wrong = found.drop_nulls("fault").sort("fault", "item_id")
+    numbers = {
+        "pictures": found.height,
+        "unsearched": wrong.filter(fault="not searched").height,
+        "with_faces": wrong.filter(fault="shows a face").height,
+    }
+    if wrong.is_empty():
+        return Outcome(True, f"{found.height:,} items' pictures were searched for faces", numbers)
+    return Outcome(
+        False,
+        f"of {found.height:,} items that stay, the pictures of {numbers['unsearched']:,} could not be searched for faces, "
+        f"and those of {numbers['with_faces']:,} show one",
+        numbers,
+        wrong.head(EXAMPLE_ROWS),
+    )
+
+
+def faces_hidden(still_there: pl.DataFrame, searched: int) -> Outcome:
+    """The detector finds no face where one was blurred in a released picture.
+
+    ``still_there``: item_id, folder and score of what it finds; ``searched``: released pictures with a blurred face.
+    """
+    numbers = {"pictures_with_blurred_faces": searched, "faces_still_there": still_there.height}
+    if still_there.is_empty():
+        return Outcome(True, f"no face is found again in {searched:,} pictures with blurred faces", numbers)
+    return Outcome(
+        False,
+        f"in {searched:,} pictures with blurred faces, {still_there.height:,} faces are still found, such as in item "
+        f"{still_there['item_id'][0]!r}",
+        numbers,
+        still_there.head(EXAMPLE_ROWS),
+    )

@@ -10,7 +10,7 @@ import polars as pl
 
 from dataset_pipeline.config import Source, is_inside, template_columns
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.tables import ANNOTATIONS, IMAGE_BYTES_ROW, IMAGES, RAW_ITEMS
+from dataset_pipeline.tables import ANNOTATIONS, FACES, IMAGE_BYTES_ROW, IMAGES, RAW_ITEMS
 
 
 def raw_items(manifest: pl.LazyFrame, source: Source) -> pl.LazyFrame:
@@ -153,13 +153,14 @@ def orphan_rows(raw: pl.LazyFrame, images: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def image_table(listed: pl.LazyFrame, scanned: pl.LazyFrame) -> pl.LazyFrame:
-    """``IMAGES``: one row per listed image, with the facts of its content, sorted by reference."""
+    """``IMAGES``: one row per listed image, with the facts of its content, sorted by reference; no faces are known yet."""
     joined = listed.join(scanned, on="sha256", how="left", suffix="_scanned")
     unreadable = pl.when(pl.col("sha256").is_null()).then(pl.lit("image_undecodable"))
     return (
         joined.with_columns(
             pl.coalesce("problem", "problem_scanned", unreadable).alias("problem"),
             pl.coalesce("problem_detail", "problem_detail_scanned").alias("problem_detail"),
+            pl.lit(None, FACES).alias("faces"),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in IMAGES.items())
         .sort("image_ref")

@@ -14,6 +14,7 @@ import polars as pl
 
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.cells import safe_cells
+from dataset_pipeline.stages.faces import REMOVING
 from dataset_pipeline.stages.report import Picture, data_uri
 from dataset_pipeline.tables import REVIEW, empty
 
@@ -26,6 +27,7 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
         "A text does not look like its declared language: which is it?",
         "language, drop, confirm",
     ),
+    "face": ("Removed for a face in its picture: may it be shown?", "keep, confirm"),
     "taken_down_relative": ("Related to an item that was taken down: should it go too?", "drop, confirm"),
     "taken_down_same": ("Held back as the same as a taken-down item: is it something else?", "keep, confirm"),
     "merged_pair": ("Removed as a duplicate, barely: are the two one?", "not_duplicate, confirm"),
@@ -87,6 +89,7 @@ def review_rows(found: Found, decisions: pl.DataFrame, config: DatasetConfig) ->
                     _label_errors(found),
                     _personal_data(found),
                     *([_languages(found)] if config.clean.language.declared == "review" else []),
+                    _faces(found),
                     _taken_down(found),
                     _pairs(found, config),
                     _odd_pictures(found),
@@ -202,6 +205,20 @@ def _languages(found: Found) -> pl.DataFrame:
             other_item_id=pl.lit(None, pl.String),
             value=pl.col("confidence").clip(0.05, 1),
             found="found",
+        )
+        .collect()
+    )
+
+
+def _faces(found: Found) -> pl.DataFrame:
+    return (
+        found.removed.filter(pl.col("reason") == REMOVING["review"])
+        .select(
+            kind=pl.lit("face"),
+            item_id="item_id",
+            other_item_id=pl.lit(None, pl.String),
+            value=pl.lit(0.8),
+            found="detail",
         )
         .collect()
     )

@@ -168,7 +168,7 @@ def test_a_source_that_changed_during_the_build_is_the_outside_world(tmp_path: P
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
-    def full(_data: bytes) -> tuple[bytes, str]:
+    def full(_data: bytes, _faces: object) -> tuple[bytes, str]:
         raise OSError(28, os.strerror(28), str(tmp_path / "out"))
 
     with pytest.raises(OutsideWorldError, match="No space left on device"):
@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_an_extension_cannot_lead_out_of_the_picture_folder(tmp_path: Path) -> None:
-    toy().write(tmp_path / "out", release_image=lambda data: [(data, "/../../x.png")])
+    toy().write(tmp_path / "out", release_image=lambda data, _faces: [(data, "/../../x.png")])
     names = pl.read_parquet(tmp_path / "out" / "data" / "*.parquet")["image"].struct.field("path")
     assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
 

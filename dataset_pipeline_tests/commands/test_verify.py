@@ -680,7 +680,7 @@ def test_every_check_is_documented() -> None:
 SMALL = "variants/max-side-20/train-00000-of-00001.parquet"
 
 
-def smaller(data: bytes) -> list[tuple[bytes, str]]:
+def smaller(data: bytes, _faces: object) -> list[tuple[bytes, str]]:
     variants = (ReleasedImages(), ReleasedImages(max_side=20))
     return [tuple(released) for released in release_images(data, variants)]
 

@@ -18,6 +18,10 @@ def found(entity: str, action: str = "report", language: str = "en") -> dict[str
     return {"pii": {"by_entity_language_column": [row]}}
 
 
+def faces(action: str, items: int = 2) -> dict[str, Any]:
+    return {"pii": {"images": {"action": action, "items_with_faces": items}}}
+
+
 SILENT = {"documentation": {}}
 
 
@@ -37,6 +41,13 @@ SILENT = {"documentation": {}}
         (SILENT, found("PERSON", action="redact"), [], None),
         (SILENT, found("PERSON", language="removed"), [], None),
         (SILENT, found("URL"), [], None),
+        (SILENT, faces("report"), [], "2 items show faces in their pictures"),
+        ({}, faces("report"), [], None),
+        (SILENT, faces("report", 0), [], None),
+        (SILENT, faces("blur"), [], None),
+        (SILENT, faces("drop"), [], None),
+        (SILENT, faces("review"), [], None),  # what stays of them, a person has decided to keep
+        (SILENT, {"pii": {"images": {"action": "off"}}}, [], None),
         ({}, {"leakage": {"cross_split_pairs": 1}}, [], "1 pairs of items leak across splits"),
     ],
 )  # fmt: skip
