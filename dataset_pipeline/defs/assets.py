@@ -1313,7 +1313,10 @@ def _provenance(work: Work) -> dict[str, Any]:
         "dagster_run_id": work.run_id,
         "dataset_pipeline": __version__,
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {
+            **{name: metadata.version(name) for name in _PACKAGES},
+            **(face_detector.versions() if work.config.pii.images.faces != "off" else {}),
+        },
         "machine": f"{platform.system()} {platform.machine()}",
         "snapshots": {name: snapshot.id for name, snapshot in sorted(work.inputs.items())},
         "runs": {

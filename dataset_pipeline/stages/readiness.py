@@ -65,6 +65,13 @@ def readiness_report(
             "see reports/licences.json",
         ),
         _row("texts were searched for personal data", RAI, config.pii.enabled, "pii.enabled"),
+        _row(
+            "pictures were searched for faces",
+            RAI,
+            config.pii.images.faces != "off"
+            or reports.get("pii", {}).get("images", {}).get("statement") == "",  # there are no pictures
+            "pii.images.faces",
+        ),
         _row("no related pair crosses splits", TRACK, reports["leakage"]["cross_split_pairs"] == 0, "split"),
         _row(
             f"the leak search finds {_LEAST_RECALL:.0%} or more of every kind of planted copy",

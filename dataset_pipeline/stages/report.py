@@ -14,6 +14,8 @@ from typing import Any
 import polars as pl
 
 from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.stages.faces import COUNT as FACES_OF_PICTURE
+from dataset_pipeline.stages.faces import REMOVING
 from dataset_pipeline.stages.figures import file_part
 from dataset_pipeline.stages.former_splits import REPAIRS
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
@@ -24,6 +26,20 @@ _SHOWN_PX = 64
 _SHOWN_CHARS = 300
 _STRIP = 8
 """Pictures of a class that are shown."""
+_NOT_SHOWN = frozenset(
+    {
+        "duplicate",
+        "taken_down",
+        "duplicate_of_taken_down",
+        "decided_drop",
+        "licence_no_derivatives",
+        "licence_missing",
+        "personal_data",
+        "personal_data_unsure",
+        *REMOVING.values(),
+    }
+)
+"""Reasons of removed items whose pictures a published page does not show: nobody may, or may not want to, pass them on."""
 _ENTITIES = {
     "EMAIL_ADDRESS": "e-mail address",
     "IBAN_CODE": "bank account number",
@@ -150,7 +166,8 @@ def report_pictures(
 
     ``removed``, ``pairs``, ``nearest``, ``crossing``: as the stages before hold them; ``raw_items``: item_id,
     image_ref of all raw items; ``warnings``: IMAGE_WARNINGS; ``suspicious``: item_id, label and suggested, in
-    order; at most ``limit`` pictures of each kind. Texts are shown of released items alone.
+    order; at most ``limit`` pictures of each kind. Texts are shown of released items alone, and no removed picture
+    that shows a face or went for a reason of ``_NOT_SHOWN``.
     """
     refs = images.select("image_ref", "thumbnail").drop_nulls("thumbnail")
     shown = items.select("item_id", "image_ref", "image_sha256", "label", "language")
@@ -158,12 +175,14 @@ def report_pictures(
     random = random.unique("image_sha256", keep="first", maintain_order=True)
     random = random.sample(min(limit, random.height), seed=seed).sort("item_id")
     # An orphan's id is its image's reference; the others are found by their rows.
+    without_faces = images.filter(FACES_OF_PICTURE == 0).select("image_ref")
     gone = (
-        removed.filter(pl.col("reason") != "duplicate")
+        removed.filter(~pl.col("reason").is_in(list(_NOT_SHOWN)))
         .join(raw_items.select("item_id", "image_ref"), on="item_id", how="left")
         .with_columns(pl.coalesce("image_ref", "item_id").alias("image_ref"))
         .select("item_id", "reason", "image_ref")
         .join(refs.select("image_ref"), on="image_ref", how="semi")
+        .join(without_faces, on="image_ref", how="semi")
         .sort("item_id")
         .collect()
         .unique("image_ref", keep="first", maintain_order=True)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dataset_pipeline.adapters.images import scan_image
-from dataset_pipeline.adapters.released_images import metadata_in, release_image, release_images
+from dataset_pipeline.adapters.released_images import hidden_area, metadata_in, release_image, release_images
 from dataset_pipeline.config import CleanImages, ReleasedImages
 from dataset_pipeline_tests.pictures import CLOTHING, encoded, needs_clothing, picture
 
@@ -177,3 +177,71 @@ def test_real_photos_keep_their_pixels() -> None:
         facts = scan_image(source, SETTINGS)
         if facts["exif_orientation"] == 1:
             assert scan_image(data, SETTINGS)["pixel_hash"] == facts["pixel_hash"]
+
+
+# -- faces ---------------------------------------------------------------------------------------
+
+FACE = {"left": 24, "top": 16, "right": 40, "bottom": 32, "score": 0.95}
+AREA = (20, 12, 44, 36)  # a quarter of 16 pixels more at every edge
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])
+def test_a_hidden_face_is_a_few_soft_blocks_and_all_else_stays(mode: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    source = Image.fromarray(noise).convert(mode)
+    data, extension = release_image(encoded(source), AS_IT_IS, [FACE])
+    assert (extension, metadata_in(data)) == (".png", [])
+    before, after = (
+        np.asarray(image.convert("RGB"), int) for image in (opened(encoded(source)), opened(data))
+    )
+    left, top, right, bottom = AREA
+    inside = np.zeros((48, 64), bool)
+    inside[top:bottom, left:right] = True
+    assert np.array_equal(after[~inside], before[~inside])
+    area = after[top:bottom, left:right]
+    assert np.abs(np.diff(area, axis=0)).max() <= 24  # noise is gone
+    assert np.abs(np.diff(area, axis=1)).max() <= 24
+    assert area.std() < before[top:bottom, left:right].std() / 3
+
+
+def test_what_a_hidden_face_showed_cannot_be_told_from_what_is_left() -> None:
+    # Every block of 6 x 6 pixels turned round: the same means, another face, and the same bytes are released.
+    pixels = np.asarray(picture(3, (64, 48))).copy()
+    left, top, right, bottom = AREA
+    other = pixels.copy()
+    blocks = other[top:bottom, left:right].reshape(4, 6, 4, 6, 3)
+    other[top:bottom, left:right] = blocks[:, ::-1, :, ::-1].reshape(24, 24, 3)
+    assert not np.array_equal(other, pixels)
+    released = [release_image(encoded(Image.fromarray(image)), AS_IT_IS, [FACE]) for image in (pixels, other)]
+    assert released[0] == released[1]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_a_picture_with_a_face_is_never_copied_byte_for_byte(kind: str) -> None:
+    source = encoded(picture(4, (64, 48)), kind)
+    for released in release_images(source, (AS_IT_IS, ReleasedImages(max_side=32)), [FACE]):
+        assert released.data != release_image(source, AS_IT_IS).data
+        assert metadata_in(released.data) == []
+    assert release_images(source, (AS_IT_IS,), ()) == [release_image(source, AS_IT_IS)]
+
+
+def test_boxes_are_those_of_the_upright_picture() -> None:
+    # A white square on black, in a file that lies on its side (EXIF orientation 6: turn by a quarter, clockwise).
+    upright = Image.new("RGB", (48, 96))
+    upright.paste("white", (8, 8, 24, 24))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = encoded(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    assert np.asarray(opened(release_image(source, AS_IT_IS).data).convert("L"))[16, 16] > 250
+    face = {"left": 8, "top": 8, "right": 24, "bottom": 24, "score": 1.0}
+    shown = np.asarray(opened(release_image(source, AS_IT_IS, [face]).data).convert("L"))
+    assert shown.shape == (96, 48)
+    assert (
+        np.abs(np.diff(shown[4:28, 4:28].astype(int), axis=0)).max() < 60
+    )  # the square has no edge any more
+    assert shown[40:].max() < 20
+
+
+def test_faces_at_an_edge_are_hidden_to_the_edge() -> None:
+    assert hidden_area({"left": 0, "top": 40, "right": 20, "bottom": 48}, (64, 48)) == (0, 38, 25, 48)
+    assert hidden_area({"left": 1, "top": 1, "right": 2, "bottom": 2}, (64, 48)) == (1, 1, 2, 2)

@@ -20,9 +20,23 @@ from PIL import Image
 from dataset_pipeline.config import Baselines, DatasetConfig, Statistics
 from dataset_pipeline.stages import baselines, cleanliness, figures, labels, report, statistics
 from dataset_pipeline.stages.licences import licence_report
-from dataset_pipeline.tables import IMAGE_WARNINGS, IMAGES, PAIRS, REMOVED, SPLIT_ITEMS, THUMBNAIL_SIDE_PX
+from dataset_pipeline.tables import (
+    FACES,
+    IMAGE_WARNINGS,
+    IMAGES,
+    PAIRS,
+    REMOVED,
+    SPLIT_ITEMS,
+    THUMBNAIL_SIDE_PX,
+)
 from dataset_pipeline_tests.toy_release import toy_config
 
+A_FACE = {"left": 1, "top": 1, "right": 9, "bottom": 9, "score": 0.9}
+SHOWN = {"image_ref": pl.String(), "faces": FACES}
+NOT_TO_SHOW = (
+    "taken_down", "duplicate_of_taken_down", "decided_drop", "licence_missing", "licence_no_derivatives",
+    "personal_data", "personal_data_unsure", "image_faces", "image_faces_unsure",
+)  # fmt: skip
 EVIL = "<script>alert(1)</script>"
 CONFLICTS = dict.fromkeys(("item_id", "kept_item_id", "column", "value", "kept_value"), pl.String())
 NEAREST = {
@@ -483,7 +497,18 @@ def chosen(limit: int = 8, **changes: Any) -> report.Pictures:
     raw = pl.concat(
         [
             items.select("item_id", "image_ref"),
-            pl.LazyFrame({"item_id": ["r1", "r2", "r3"], "image_ref": ["noise/20", "noise/0", "noise/20"]}),
+            pl.LazyFrame(
+                {
+                    "item_id": ["r1", "r2", "r3", "r5", *(f"no {reason}" for reason in NOT_TO_SHOW)],
+                    "image_ref": [
+                        "noise/20",
+                        "noise/0",
+                        "noise/20",
+                        "noise/23",
+                        *["noise/22"] * len(NOT_TO_SHOW),
+                    ],
+                }
+            ),
         ]
     )
     gone = pl.LazyFrame(
@@ -497,6 +522,8 @@ def chosen(limit: int = 8, **changes: Any) -> report.Pictures:
                 "reason": "image_without_row",
             },  # an orphan is its picture
             {"item_id": "r4", "stage": "raw", "reason": "image_missing"},  # no picture to show
+            *({"item_id": f"no {reason}", "stage": "clean", "reason": reason} for reason in NOT_TO_SHOW),
+            {"item_id": "r5", "stage": "clean", "reason": "label_missing"},  # its picture shows a face
         ],
         schema=dict(REMOVED),
     )
@@ -521,7 +548,13 @@ def chosen(limit: int = 8, **changes: Any) -> report.Pictures:
         "warnings": warnings,
         "removed": gone,
         "raw_items": raw,
-        "images": images(),
+        "images": images()
+        .drop("faces")
+        .join(
+            pl.LazyFrame({"image_ref": ["noise/23"], "faces": [[A_FACE]]}, schema=SHOWN),
+            on="image_ref",
+            how="left",
+        ),
         "pairs": pairs,
         "nearest": nearest,
         "crossing": pl.LazyFrame(schema=dict(PAIRS)),
