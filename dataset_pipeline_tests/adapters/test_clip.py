@@ -13,6 +13,7 @@ from PIL import Image
 from dataset_pipeline.adapters import clip
 from dataset_pipeline.config import ClipModel, TrainClip
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
+from dataset_pipeline.tables import FACES
 from dataset_pipeline_tests.pictures import encoded, picture
 
 PICTURES = 40
@@ -433,3 +434,26 @@ def test_weights_are_asked_for_before_the_work_begins(
     clip.require_weights(big, base)
     with pytest.raises(ConfigError, match="Nearest weights: laion2b_s34b_b79k"):
         clip.require_weights(ClipModel(name="m", architecture="ViT-B-32", pretrained="laion2b_s34b"), base)
+
+
+def test_a_model_sees_pictures_with_their_faces_hidden(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(5).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    place = tmp_path / "noise.png"
+    place.write_bytes(encoded(noise))
+    face = {"left": 24, "top": 16, "right": 40, "bottom": 32, "score": 0.95}
+    as_it_is, none, hidden = clip.shown_pictures([str(place)] * 3, [None, [], [face]])
+    assert as_it_is == none == place.read_bytes() == next(clip.shown_pictures([str(place)]))
+    seen = np.asarray(clip.open_rgb(hidden), int)
+    assert np.abs(np.diff(seen[12:36, 20:44], axis=0)).max() <= 24
+    assert np.array_equal(seen[36:], np.asarray(noise, int)[36:])
+
+    class Encoder:
+        def embed_images(self, pictures: Any) -> Any:
+            return np.array([[float(data == hidden)] for data in pictures], np.float32)
+
+    batch = pl.DataFrame(
+        {"sha256": ["a", "b"], "location": [str(place)] * 2, "faces": [[], [face]]},
+        schema={"sha256": pl.String(), "location": pl.String(), "faces": FACES},
+    )
+    rows = clip.embed_picture_rows(batch, Encoder)
+    assert rows["embedding"].to_list() == [[0.0], [1.0]]

@@ -87,6 +87,8 @@ def everything() -> Found:
         removed=frame(
             REMOVED,
             {"item_id": "u", "reason": "label_unsure", "detail": "label 'Not sure'"},
+            {"item_id": "f", "reason": "image_faces_unsure", "detail": "1 face, the surest with score 0.95"},
+            {"item_id": "d", "reason": "image_faces", "detail": "1 face, the surest with score 0.95"},  # not asked
             {"item_id": "s", "reason": "duplicate_of_taken_down", "detail": "t"},
             {"item_id": "n", "reason": "duplicate", "kept_item_id": "m"},
         ),
@@ -123,6 +125,7 @@ def test_every_kind_of_question_the_most_valuable_first() -> None:
         ("merged_pair", "n", "m"),
         ("similar_pair", "a", "k"),
         ("taken_down_relative", "r", None),
+        ("face", "f", None),
         ("label_unsure", "u", None),
         ("odd_picture", "i9", None),
         ("label_error", "l", None),
@@ -136,6 +139,7 @@ def test_every_kind_of_question_the_most_valuable_first() -> None:
     [
         (("u", "relabel", "hat"), {"label_unsure"}),
         (("p", "confirm", None), {"personal_data"}),
+        (("f", "keep", None), {"face"}),
         (("i9", "keep", None), {"odd_picture"}),
         (("m", "not_duplicate", "n"), {"merged_pair"}),  # in either order
         (("n", "confirm", "m"), {"merged_pair"}),
