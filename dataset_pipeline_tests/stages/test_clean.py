@@ -358,7 +358,9 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
     assert given == {
         r: ("raw" if r in reading else "clean", r)
         for r in REASONS
-        if not r.startswith(("duplicate", "in_outside_set", "image_faces"))  # faces: test_faces.py
+        if not r.startswith(
+            ("duplicate", "in_outside_set", "label_contradicted", "image_faces")
+        )  # faces: test_faces.py
     }
 
 
