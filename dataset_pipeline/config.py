@@ -485,7 +485,9 @@ class TextDuplicates(Settings):
     near: bool = True
     shingle_chars: int = Field(4, ge=2, le=16)
     min_jaccard: float = Field(0.85, gt=0, le=1)
-    min_chars: int = Field(24, ge=1, description="shorter texts are compared exactly only")
+    min_chars: int = Field(
+        24, ge=1, description="shorter texts are near only where all their words are equal"
+    )
     permutations: int = Field(128, ge=16, le=1024)
 
 

@@ -46,6 +46,7 @@ from dataset_pipeline.stages.similarity import (
     Shingles,
     compare_pictures,
     components,
+    first_of_equal_words,
     load_thumbnails,
     near_pictures,
     pictures_of,
@@ -54,6 +55,7 @@ from dataset_pipeline.stages.similarity import (
     standardised,
     text_chars,
     text_key,
+    word_codes,
 )
 from dataset_pipeline.stages.split import split_items
 from dataset_pipeline.stages.statistics import balance
@@ -565,7 +567,7 @@ def _correlated(thumbnails: Pixels, least: float) -> Iterator[tuple[Integers, In
 def _text_forests(
     texts: pl.Series, table: pl.DataFrame, known: pl.DataFrame, settings: TextDuplicates
 ) -> tuple[dict[str, tuple[_Forest, list[float]]], str]:
-    """As for pictures; texts shorter than ``min_chars`` are the same only where they are identical."""
+    """As for pictures; texts shorter than ``min_chars`` are the same only where their words are equal."""
     chars = texts.to_frame("key").select(text_chars(pl.col("key"))).to_series().to_numpy()
     long = np.flatnonzero(chars >= settings.min_chars)
     sets = shingles(texts.gather(long), settings.shingle_chars)
@@ -579,5 +581,10 @@ def _text_forests(
     for left, right, score in _overlapping(sets, sets):
         is_near = (left < right) & (score >= thresholds[0])
         forest.add(long[left[is_near]], long[right[is_near]], _not_identical(score[is_near]))
-    how = f"all pairs of {len(long):,} texts of {settings.min_chars} characters or more; shorter ones only where identical"
+    first, other = first_of_equal_words(word_codes(texts))
+    forest.add(first, other, _not_identical(np.ones(len(other))))
+    how = (
+        f"all pairs of {len(long):,} texts of {settings.min_chars} characters or more; shorter ones only where their "
+        "words are equal"
+    )
     return {"configured": (forest, thresholds)}, how

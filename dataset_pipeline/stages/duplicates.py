@@ -24,11 +24,10 @@ from dataset_pipeline.stages.similarity import (
     Floats,
     Integers,
     components,
-    jaccard_of_texts,
     load_thumbnails,
     near_pictures,
+    near_texts,
     pictures_of,
-    text_chars,
     text_key,
 )
 from dataset_pipeline.stages.text_pairs import near_text_pairs
@@ -81,13 +80,7 @@ def find_pairs(
         near = near_picture_pairs(pictures, images, settings.image.linking)
         found.append(_pair_table(pictures["item_id"], near, "near_image"))
     if settings.text.near:
-        texts = (
-            keyed.drop_nulls("text_key")
-            .group_by("text_key")
-            .agg(pl.col("item_id").min())
-            .filter(text_chars(pl.col("text_key")) >= settings.text.min_chars)
-            .sort("item_id")
-        )
+        texts = keyed.drop_nulls("text_key").group_by("text_key").agg(pl.col("item_id").min()).sort("item_id")
         found.append(
             _pair_table(texts["item_id"], near_text_pairs(texts["text_key"], settings.text), "near_text")
         )
@@ -430,7 +423,6 @@ class _Comparison:
             self._thumbnails = load_thumbnails(images, files["image_sha256"])
         if uses_text:
             self._keys = table["text_key"].fill_null("")
-            self._chars = table.select(text_chars(pl.col("text_key"))).to_series().fill_null(0).to_numpy()
 
     def __call__(self, left: Integers, right: Integers) -> tuple[Flags, list[str]]:
         """Whether the items are duplicates, and in what way."""
@@ -478,9 +470,9 @@ class _Comparison:
 
     def _near_texts(self, left: Integers, right: Integers) -> tuple[Flags, Floats]:
         settings = self._settings.text
-        score = jaccard_of_texts(self._keys, left, right, settings.shingle_chars)
-        is_long = np.minimum(self._chars[left], self._chars[right]) >= settings.min_chars
-        return np.asarray((score >= settings.min_jaccard) & is_long & settings.near), score
+        rows, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
+        holds, score = near_texts(self._keys.gather(rows), ends[: len(left)], ends[len(left) :], settings)
+        return holds & settings.near, score
 
 
 def _codes(values: pl.Series) -> Integers:

@@ -22,6 +22,7 @@ from dataset_pipeline.stages.similarity import (
     Integers,
     Pixels,
     Values,
+    are_long,
     are_textured,
     compare_pictures,
     cropped,
@@ -34,6 +35,7 @@ from dataset_pipeline.stages.similarity import (
     slices,
     standardised,
     turned,
+    word_codes,
 )
 from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
 
@@ -71,9 +73,12 @@ PARTS = 35
 FEW_TEXTS = 1024
 """So many texts of one size are all compared."""
 
-COMPARED_PER_TEXT, MIN_COMPARED, CROWD_WINDOW = 8, 1 << 20, 16
+COMPARED_PER_TEXT, MIN_COMPARED, CROWD_WINDOW = 8, 1 << 24, 32
 """By one pair of parts so many comparisons a text are made, and so many at least; where more texts have both in common,
 each is compared with so many next to it."""
+
+EQUAL_WORDS_WINDOW = 64
+"""Of texts that differ in punctuation only, each is paired with so many."""
 
 MEASURED_PER_TEXT, MIN_MEASURED, NEAR_MISSES, LEAST_NEAR_MISS = 8, 1_000_000, 200_000, 0.6
 """So many candidates are measured a text, and so many at least. Among the first NEAR_MISSES, those of a similarity of
@@ -381,7 +386,7 @@ def _with_overlays(squares: Values) -> tuple[Values, Values]:
 
 
 class TextSearch:
-    """Pairs of texts of ``min_jaccard`` and more, by parts of their sets of shingles that are equal.
+    """Pairs of texts of ``min_jaccard`` and more, by parts of their sets of shingles that are equal; those of equal words.
 
     Two sets of that similarity differ in a few shingles, d at the most, given their sizes. All shingles are divided
     among d + 2 parts by their hashes, so of two such sets two parts at least are equal: every such pair is a candidate
@@ -392,12 +397,14 @@ class TextSearch:
     """
 
     def __init__(self, keys: pl.Series, settings: TextDuplicates) -> None:
-        """Texts shorter than ``shingle_chars`` are near to none."""
+        """Texts shorter than ``min_chars`` are near to those of equal words only."""
         self.uncompared = 0
         """Comparisons left out, once the search is done."""
         self._settings = settings
-        self._rows = np.flatnonzero((keys.str.len_chars() >= settings.shingle_chars).to_numpy())
+        has_shingles = (keys.str.len_chars() >= settings.shingle_chars).to_numpy()
+        self._rows = np.flatnonzero(are_long(keys, settings) & has_shingles)
         self._keys = keys.gather(self._rows)
+        self._words = word_codes(keys)
         self._sizes = np.zeros(len(self._rows), np.int64)
         self._sketches = np.zeros((_SKETCH_WORDS, len(self._rows)), np.uint64)
         start = 0
@@ -424,7 +431,7 @@ class TextSearch:
         )
 
     def near(self, are_wanted: Wanted, come_first: Wanted | None = None) -> Iterator[Edges]:
-        """Wanted pairs with their true Jaccard similarity, part by part: (left, right, score), left < right, each once.
+        """Wanted pairs with their similarity (``near_texts``), part by part: (left, right, score), left < right, each once.
 
         Pairs below ``min_jaccard`` that came up are there too, of the first NEAR_MISSES candidates: the near misses.
         MEASURED_PER_TEXT pairs a text are measured, on average; of those that ``come_first``, as many again.
@@ -449,8 +456,23 @@ class TextSearch:
                 rooms[number] -= len(taken)
                 near_misses -= len(taken)
                 score = jaccard_of_texts(self._keys, left[taken], right[taken], self._settings.shingle_chars)
-                close = score >= least
+                left_words, right_words = self._words[i[taken]], self._words[j[taken]]
+                close = (score >= least) & ((left_words != right_words) | (left_words < 0))
                 yield i[taken][close], j[taken][close], score[close]
+        yield from self._equal_words(are_wanted)
+
+    def _equal_words(self, are_wanted: Wanted) -> Iterator[Edges]:
+        """Wanted pairs of equal words: of many that have the same, each with so many that follow it."""
+        rows = np.flatnonzero(self._words >= 0)
+        codes = self._words[rows]
+        sizes = np.unique(codes, return_counts=True)[1]
+        crowds = sizes[sizes > EQUAL_WORDS_WINDOW + 1]
+        compared = EQUAL_WORDS_WINDOW * crowds - EQUAL_WORDS_WINDOW * (EQUAL_WORDS_WINDOW + 1) // 2
+        self.uncompared += int((crowds * (crowds - 1) // 2 - compared).sum())
+        for left, right in pairs_with_equal_keys(codes, window=EQUAL_WORDS_WINDOW):
+            i, j = rows[np.minimum(left, right)], rows[np.maximum(left, right)]
+            is_wanted = are_wanted(i, j)
+            yield i[is_wanted], j[is_wanted], np.ones(int(is_wanted.sum()))
 
     def _levels(self) -> Iterator[tuple[Integers, int, int]]:
         """Texts of two neighbouring classes of sizes, the largest size of the first class, and their number of parts.
@@ -558,6 +580,7 @@ def planted_texts(keys: pl.Series, seed: int) -> tuple[Integers, pl.Series, list
         changed = {
             "a letter left out": text[:at] + text[at + 1 :],
             "two letters added": f"{text} x",
+            "a comma and a full stop added": text.replace(" ", ", ", 1) + ".",
             "first word moved to the end": " ".join([*text.split(" ")[1:], text.split(" ")[0]]),
         }
         origins += [row] * len(changed)

@@ -28,9 +28,9 @@ from dataset_pipeline.stages.leak_search import (
 from dataset_pipeline.stages.similarity import (
     Flags,
     Integers,
-    jaccard_of_texts,
     load_thumbnails,
     near_pictures,
+    near_texts,
     pictures_of,
     text_chars,
     text_key,
@@ -195,8 +195,7 @@ class _Audit:
             self._record("same_short_text", "", short, _codes(table["text_key"].gather(short)))
 
         settings = self.config.duplicates.text
-        rows = rows[chars >= settings.min_chars]
-        if not settings.near or len(rows) == 0:
+        if not settings.near:
             return
         keys = table["text_key"].gather(rows)
         distinct = keys.unique().sort()
@@ -206,7 +205,7 @@ class _Audit:
         # A short text that gained a word is only a true near-duplicate where it says so itself.
         first = len(distinct)
         copy = np.arange(first, first + len(copies))
-        truth = jaccard_of_texts(both, origins, copy, settings.shingle_chars) >= settings.min_jaccard
+        truth, _ = near_texts(both, origins, copy, settings)
         planted = _Planted(first, origins)
         links, short_links = self._near_links(rows, codes), self._near_links(rows, codes)
         is_long = distinct.to_frame("key").select(text_chars(pl.col("key")) >= minimum).to_series().to_numpy()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dataset_pipeline.config import ImageDuplicates
+from dataset_pipeline.config import ImageDuplicates, TextDuplicates
 from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
 
 Integers = npt.NDArray[np.int64]
@@ -39,6 +39,7 @@ _PART_PX = THUMBNAIL_SIDE_PX // _PARTS
 _PAIRS_AT_ONCE = 128  # what is worked on, several times 1.5 MB, stays in the processor's cache
 
 TEXT_SEPARATOR = "\x1f"
+_PUNCTUATION = r"[\p{Pd}\p{Ps}\p{Pe}\p{Pi}\p{Pf}.,;:!?'\"…·¡¿、。，；：！？]+"
 _TEXTS_AT_ONCE = 1 << 16  # as many rows as a tag can tell apart
 _CHARS_AT_ONCE = 1 << 22
 _SHINGLES_AT_ONCE = 1 << 17  # a sort of 1 MB stays in the processor's cache
@@ -592,6 +593,54 @@ def text_key(names: Sequence[str]) -> pl.Expr:
 def text_chars(key: pl.Expr) -> pl.Expr:
     """Characters of a text key, separators of columns apart."""
     return key.str.len_chars() - key.str.count_matches(TEXT_SEPARATOR, literal=True)
+
+
+def text_words(key: pl.Expr) -> pl.Expr:
+    """The words of a text key, without what stands between them; null where that is all there is.
+
+    Dashes, brackets, quotes, stops and commas do not count; signs that say something by themselves do (#, +, %, &),
+    and so does the minus of a number.
+    """
+    minus = key.str.replace_all(r"(^|\s)\p{Pd}(\d)", "${1}\u2212${2}")
+    words = minus.str.replace_all(_PUNCTUATION, " ").str.replace_all(r" +", " ")
+    apart = words.str.replace_all(f" ?{TEXT_SEPARATOR} ?", TEXT_SEPARATOR).str.strip_chars(" ")
+    return pl.when(apart.str.strip_chars(TEXT_SEPARATOR) != "").then(apart)
+
+
+def word_codes(keys: pl.Series) -> Integers:
+    """Equal numbers for texts of equal words; -1 where there are none."""
+    words = keys.to_frame("key").select(text_words(pl.col("key"))).to_series()
+    return (words.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
+
+
+def first_of_equal_words(codes: Integers) -> tuple[Integers, Integers]:
+    """Of ``word_codes``: for every text but the first of its words, that first one, and itself."""
+    first, place = np.unique(codes, return_index=True, return_inverse=True)[1:]
+    other = np.flatnonzero((first[place] < np.arange(len(codes))) & (codes >= 0))
+    return np.asarray(first[place[other]]), other
+
+
+def are_long(keys: pl.Series, settings: TextDuplicates) -> Flags:
+    """Which texts have ``min_chars``, and are compared by their shingles."""
+    return np.asarray(
+        keys.to_frame("key").select(text_chars(pl.col("key")) >= settings.min_chars).to_series().to_numpy()
+    )
+
+
+def near_texts(
+    keys: pl.Series, left: Integers, right: Integers, settings: TextDuplicates
+) -> tuple[Flags, Floats]:
+    """Which pairs count as one text, and their similarity: 1 where the words are equal, else Jaccard of the shingles.
+
+    Texts of equal words count, however short. Others need ``min_chars`` both, and ``min_jaccard``: in a short text a
+    letter that is another one is as often another word (shirt, skirt) as a slip.
+    """
+    codes, long = word_codes(keys), are_long(keys, settings)
+    same = (codes[left] == codes[right]) & (codes[left] >= 0)
+    score = same.astype(np.float64)
+    rest = np.flatnonzero(~same)
+    score[rest] = jaccard_of_texts(keys, left[rest], right[rest], settings.shingle_chars)
+    return np.asarray(same | ((score >= settings.min_jaccard) & long[left] & long[right])), score
 
 
 class Shingles(NamedTuple):

@@ -2,7 +2,7 @@
 
 Belongs here: the search for pairs. Does not belong here: what counts as nearly the same (``similarity``), and
 what is done about it (``duplicates``). Candidates are by MinHash (Broder 1997) with banding (Leskovec, Rajaraman and
-Ullman, ch. 3); they are verified by Jaccard similarity.
+Ullman, ch. 3); they are verified by Jaccard similarity. Texts of equal words are found by sorting.
 
 Memory grows with the number of texts, not with their length. Time is bounded: a band of many equal hashes, as of texts
 that share most of their words, is searched along an order only (CROWD).
@@ -21,8 +21,11 @@ from dataset_pipeline.stages.similarity import (
     Floats,
     Integers,
     Shingles,
+    are_long,
+    first_of_equal_words,
     jaccard_of_texts,
     shingle_blocks,
+    word_codes,
 )
 
 EXACT_MINHASH_MISSES = 1e-4
@@ -39,8 +42,23 @@ _TEXTS_AT_ONCE = 512  # what is worked on, about 500 KB of short texts, stays in
 
 
 def near_text_pairs(keys: pl.Series, settings: TextDuplicates) -> tuple[Integers, Integers, Floats]:
-    """Nearly identical texts as positions in ``keys`` (left < right, sorted), and their Jaccard similarity."""
-    long = np.flatnonzero((keys.str.len_chars() >= settings.shingle_chars).to_numpy())
+    """Nearly identical texts as positions in ``keys`` (left < right, sorted), and their similarity (``near_texts``).
+
+    Texts of equal words are each paired with the first of them.
+    """
+    codes = word_codes(keys)
+    first, other = first_of_equal_words(codes)
+    left, right, score = _alike(keys, settings)
+    score[(codes[left] == codes[right]) & (codes[left] >= 0)] = 1.0
+    left, right = np.concatenate([left, first]), np.concatenate([right, other])
+    _, once = np.unique(left * len(keys) + right, return_index=True)
+    return left[once], right[once], np.concatenate([score, np.ones(len(other))])[once]
+
+
+def _alike(keys: pl.Series, settings: TextDuplicates) -> tuple[Integers, Integers, Floats]:
+    """Texts of ``min_chars`` whose shingles are alike, left < right, and their Jaccard similarity; a pair may be there twice."""
+    has_shingles = (keys.str.len_chars() >= settings.shingle_chars).to_numpy()
+    long = np.flatnonzero(are_long(keys, settings) & has_shingles)
     texts = keys.gather(long)
     found = PairList(len(texts))
     if len(texts) < 2:
@@ -55,9 +73,7 @@ def near_text_pairs(keys: pl.Series, settings: TextDuplicates) -> tuple[Integers
 
     verify(found, minhash.candidates(found), measure)
     left, right, score = found.pairs()
-    left, right = np.minimum(left, right), np.maximum(left, right)
-    _, once = np.unique(left * len(texts) + right, return_index=True)  # crowded bands may have one twice
-    return long[left[once]], long[right[once]], score[once]
+    return long[np.minimum(left, right)], long[np.maximum(left, right)], score
 
 
 class MinHash:

@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from dataset_pipeline.config import Duplicates, ImageDuplicates, TextDuplicates
 from dataset_pipeline.stages import duplicates, pair_search, picture_pairs, similarity, text_pairs
 from dataset_pipeline.stages.duplicates import Deduplicated, deduplicate, find_pairs
-from dataset_pipeline.stages.similarity import Floats, Integers, Pixels
+from dataset_pipeline.stages.similarity import Flags, Floats, Integers, Pixels
 from dataset_pipeline.tables import DEDUPLICATED, IMAGES, PAIRS, REMOVED, empty
 from dataset_pipeline_tests.pictures import encoded, labelled, picture
 from dataset_pipeline_tests.stages.crafted import (
@@ -426,12 +426,14 @@ def test_a_long_chain_of_texts_takes_few_comparisons_an_item(monkeypatch: pytest
     rows = [{"item_id": f"{n:04}", "title": letters[n : n + 60]} for n in range(4_000)]
     compared = 0
 
-    def counting(keys: pl.Series, left: Integers, right: Integers, chars: int) -> Floats:
+    def counting(
+        keys: pl.Series, left: Integers, right: Integers, chosen: TextDuplicates
+    ) -> tuple[Flags, Floats]:
         nonlocal compared
         compared += len(left)
-        return similarity.jaccard_of_texts(keys, left, right, chars)
+        return similarity.near_texts(keys, left, right, chosen)
 
-    monkeypatch.setattr(duplicates, "jaccard_of_texts", counting)
+    monkeypatch.setattr(duplicates, "near_texts", counting)
     result = run(rows, keep=())
     assert removed(result) == {f"{n:04}": f"{n - n % 5:04}" for n in range(4_000) if n % 5}
     assert compared <= 2 * len(rows)
@@ -547,8 +549,9 @@ def test_details_say_how_alike_the_two_are() -> None:
         {"item_id": "b", "image_sha256": "x", "title": LONG.upper()},
         {"item_id": "c", "image_sha256": "z", "title": LONG},
         {"item_id": "d", "image_sha256": "y", "title": LONG},
-        {"item_id": "e", "image_sha256": "x", "title": f"{LONG}."},
-        {"item_id": "f", "image_sha256": "z", "title": f"{LONG}!"},
+        {"item_id": "e", "image_sha256": "x", "title": f"{LONG}s"},
+        {"item_id": "f", "image_sha256": "z", "title": f"{LONG}x"},
+        {"item_id": "g", "image_sha256": "z", "title": f"({LONG})"},
     ]
     result = run(rows, pl.concat([images, same]), keep=())
     score = (len(LONG) - 3) / (len(LONG) - 2)
@@ -558,8 +561,9 @@ def test_details_say_how_alike_the_two_are() -> None:
         ("d", "near_image 0.9999, same_text"),  # 1 is for what is identical
         ("e", f"same_bytes, near_text {score:.4f}"),
         ("f", f"same_pixels, near_text {score:.4f}"),
+        ("g", "same_pixels, near_text 0.9999"),  # the words are equal
     ]
-    only_texts = run([{"item_id": "a", "title": LONG}, {"item_id": "b", "title": f"{LONG}."}])
+    only_texts = run([{"item_id": "a", "title": LONG}, {"item_id": "b", "title": f"{LONG}s"}], keep=())
     assert only_texts.removed.select("detail").collect().item() == f"near_text {score:.4f}"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import TextDuplicates
-from dataset_pipeline.stages import pair_search, similarity, text_pairs
+from dataset_pipeline.stages import leak_search, pair_search, similarity, text_pairs
 
 
 def slow_pairs(texts: pl.Series, chosen: TextDuplicates) -> dict[tuple[int, int], float]:
@@ -66,6 +66,47 @@ def test_a_full_list_still_joins_every_set(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.keys() < truth.keys()
     assert len(found) < 3 * len(ORDERS)
     assert sets_of(len(ORDERS), found) == sets_of(len(ORDERS), truth)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_same"),
+    [
+        ("red shirt size m", "red shirt, size m.", True),
+        ("t-shirt (red)", "t shirt red", True),
+        ("«red» – blue!", "red blue", True),
+        ("red shirt size m", "red shirt size l", False),
+        ("red shirt 38", "red shirt 39", False),
+        ("red shirt", "red skirt", False),
+        ("keycap #", "keycap *", False),
+        ("c++", "c", False),
+        ("-5 degrees", "5 degrees", False),
+        ("3.5 mm", "35 mm", False),
+        ("golfer(in)", "golferin", False),
+        ("red.\x1fshirt", "red\x1fshirt", True),
+        ("red shirt\x1f", "red\x1fshirt", False),  # the words are in other columns
+        ("!!!", "???", False),  # no words at all
+        ("...\x1f", "\x1f!", False),
+    ],
+)
+def test_texts_of_equal_words_are_near_however_short(one: str, other: str, are_same: bool) -> None:
+    keys = pl.Series(sorted([one, other]))
+    expected = {(0, 1): 1.0} if are_same else {}
+    assert found_pairs(keys, TextDuplicates()) == expected
+    holds, score = similarity.near_texts(keys, np.array([0]), np.array([1]), TextDuplicates())
+    assert holds.tolist() == [are_same]
+    assert (score.item() == 1.0) == are_same
+    edges = leak_search.TextSearch(keys, TextDuplicates()).near(lambda left, _: np.ones(len(left), bool))
+    left, right, score = leak_search.joined(list(edges))
+    near = score >= TextDuplicates().min_jaccard
+    assert dict(zip(zip(left[near], right[near], strict=True), score[near], strict=True)) == expected
+
+
+def test_equal_words_join_texts_that_are_alike_too() -> None:
+    long = "a red cotton shirt with long sleeves and two pockets on the front"
+    keys = pl.Series([long, f"{long}!", f"{long}, ironed", long.replace(" ", ", ")])
+    found = found_pairs(keys, TextDuplicates())
+    assert found.keys() == {(0, 1), (0, 2), (1, 2), (0, 3)}
+    assert [pair for pair, score in found.items() if score == 1.0] == [(0, 1), (0, 3)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=30))
