@@ -573,8 +573,8 @@ class Edited:
         here = np.arange(len(texts))
         originals = signatures(texts, settings)
         for name, copies in self.copies.items():
-            sets = similarity.shingles(pl.Series([*texts, *copies]), settings.shingle_chars)
-            self.jaccard[name] = similarity.jaccard(sets, here, here + len(texts))
+            both = pl.Series([*texts, *copies])
+            self.jaccard[name] = similarity.near_texts(both, here, here + len(texts), settings)[1]
             self.estimate[name] = (originals == signatures(copies, settings)).mean(axis=1)
 
 
