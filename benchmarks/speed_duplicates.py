@@ -5,7 +5,7 @@
 Prints the tables of docs/performance.md; ``--write`` writes that page. Every row is a process of its own. All items are
 made up, with copies planted in known places. A row fails where an answer is wrong: brute force must find the same pairs,
 every planted copy must be found, no set may be cut. --quick leaves a million items out; --only runs the rows whose name
-has WORD in it.
+has WORD in it; --row NAME --items N runs one row at any size.
 """
 
 import argparse
@@ -693,6 +693,7 @@ def document(quick: bool, only: str) -> Iterator[str]:
     yield ""
     yield (
         "Written by `python benchmarks/speed_duplicates.py --write` on two shared cores; no number here is typed by hand. "
+        "Other work was on the cores too, so that CPU seconds say more than seconds. "
         "Every row is a process of its own; its peak memory includes the interpreter (0.1 GiB) and the data. All items "
         "are made up, with copies planted in known places."
     )
@@ -721,7 +722,6 @@ def document(quick: bool, only: str) -> Iterator[str]:
         "next to it in an order that puts texts with more bands in common together. So of texts by one template not every pair "
         "is found; what joins them is."
     )
-    # CROWDS
     yield (
         "- **Who stays.** In a set of up to 64 items every kept item is compared with every other one. In a larger one too, as long as "
         "each removes a sixteenth of what is left; then only listed pairs count, so that of texts by one template more stay than "
