@@ -379,6 +379,7 @@ def texts_by_minhash(count: int, _folder: str) -> Work:
 
 def texts_audited(count: int, _folder: str) -> Work:
     texts = made_texts(count)
+    planted = near_tenth(texts)
 
     def work() -> Answer:
         found, uncompared = near_texts_audited(texts)
