@@ -383,9 +383,7 @@ def texts_audited(count: int, _folder: str) -> Work:
 
     def work() -> Answer:
         found, uncompared = near_texts_audited(texts)
-        return Answer(
-            len(found), f"{recovered(found, tenth(count), count)}; {uncompared:,} comparisons left out"
-        )
+        return Answer(len(found), f"{recovered(found, planted, count)}; {uncompared:,} comparisons left out")
 
     return work
 
