@@ -3,17 +3,21 @@
     python benchmarks/quality_images.py [FOLDER ...] [--write]
 
 Real pictures are damaged in known ways (cut short, overwritten, emptied, replaced by text) and scanned as the
-pipeline scans them; blank pictures are made with known noise; dark, bright, blurred and flattened copies are judged by
-the checks with their default thresholds. The undamaged pictures are the negatives. Without folders: the emoji pictures
-and, where they are, the clothing photos. ``--write`` writes the page instead of printing it.
+pipeline scans them; blank pictures are made with known noise; dark, bright, blurred and flattened copies, copies of odd
+sizes, moving pictures and placeholders are judged by the checks with their default thresholds. The undamaged pictures are
+the negatives. cleanvision is given the same files, where it is installed (`make peers`). Without folders: the emoji
+pictures and, where they are, the clothing photos. ``--write`` writes the page instead of printing it.
 """
 
 import argparse
 import io
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import peers
 import polars as pl
 from PIL import Image, ImageFilter
 
@@ -92,14 +96,39 @@ CHANGES: dict[str, dict[str, Callable[[Image.Image], Image.Image]]] = {
 """Check -> what is done to a picture, ever more of it."""
 
 
-def shares(pictures: list[bytes]) -> dict[str, float]:
-    """Check -> share of the pictures that do not pass it, with the default thresholds."""
-    facts = [scan_image(data, SETTINGS) for data in pictures]
-    schema = {"label": pl.String(), **{name: IMAGES[name] for name in MEASURES}}
+Facts = dict[str, Any]
+
+
+def judged(facts: Sequence[Facts]) -> pl.DataFrame:
+    """One column a check: whether each picture of a dataset does not pass it, with the default thresholds.
+
+    ``facts`` are of the scan, and may have a ``label`` and a ``text``.
+    """
+    schema = {
+        "label": pl.String(),
+        "text": pl.String(),
+        "language": pl.String(),
+        **{name: IMAGES[name] for name in MEASURES},
+    }
     rows = pl.LazyFrame([{name: row.get(name) for name in schema} for row in facts], schema=schema)
-    judged = with_shared_pixels(rows, {})
-    found = judged.select(check.applies.mean().alias(check.name) for check in image_checks(SETTINGS))
-    return found.collect().to_dicts()[0]
+    together = with_shared_pixels(rows.with_row_index("//row"), {"text": "language"}).sort("//row")
+    return together.select(check.applies.alias(check.name) for check in image_checks(SETTINGS)).collect()
+
+
+def shares(pictures: list[bytes]) -> dict[str, float]:
+    """Check -> share of the pictures that do not pass it."""
+    found = judged([scan_image(data, SETTINGS) for data in pictures])
+    return {name: float(found[name].mean()) for name in found.columns}
+
+
+def saved(pictures: list[Image.Image], kind: str, **options: int) -> bytes:
+    """One file of all of them."""
+    buffer = io.BytesIO()
+    if len(pictures) > 1:
+        pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], **options)
+    else:
+        pictures[0].save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def changed_pictures(name: str, originals: list[bytes]) -> list[str]:
@@ -115,10 +144,167 @@ def changed_pictures(name: str, originals: list[bytes]) -> list[str]:
         for change, make in changes.items():
             made = []
             for picture in opened:
-                buffer = io.BytesIO()
-                make(picture).save(buffer, "JPEG", quality=92)
-                made.append(buffer.getvalue())
+                made.append(saved([make(picture)], "JPEG", quality=92))
             lines.append(f"| `{check}` | {change} | {shares(made)[check]:.3f} |")
+    return lines
+
+
+# -- checks that compare a picture with others, and moving pictures -------------------------
+
+
+def odd_sizes(originals: list[Facts]) -> list[str]:
+    """Rows of a table: one picture in twenty is of another size than it was."""
+    rows = []
+    generator = np.random.default_rng(0)
+    changed = generator.choice(len(originals), len(originals) // 20, replace=False)
+    for factor in (0.1, 1 / 6, 0.25, 0.5, 2, 4, 6, 10):
+        facts = [dict(one) for one in originals]
+        for row in changed:
+            for side in ("width_px", "height_px"):
+                facts[row][side] = max(1, round(facts[row][side] * factor))
+            facts[row]["pixel_hash"] = f"{row}"
+        found = judged(facts)["odd_size"].to_numpy()
+        others = np.delete(found, changed)
+        rows.append(
+            f"| 5 % of the pictures {factor:.2g} times as large | {found[changed].mean():.3f} | {others.mean():.3f} |"
+        )
+    for factor in (0.25, 1 / 6):
+        facts = [dict(one) for one in originals]
+        for row in range(0, len(facts), 3):
+            for side in ("width_px", "height_px"):
+                facts[row][side] = max(1, round(facts[row][side] * factor))
+            facts[row]["pixel_hash"] = f"{row}"
+        found = judged(facts)["odd_size"].to_numpy()
+        rows.append(
+            f"| every third picture {factor:.2g} times as large | {found[::3].mean():.3f} | {np.delete(found, np.s_[::3]).mean():.3f} |"
+        )
+    return rows
+
+
+def moving_pictures(opened: list[Image.Image]) -> list[str]:
+    """Rows of a table: files with several pictures in them, and files with one."""
+    rows = []
+    small = [picture.resize((64, 64)) for picture in opened[:60]]
+    for kind, what in (
+        ("GIF", "a GIF"),
+        ("WEBP", "a WebP"),
+        ("PNG", "a PNG"),
+        ("TIFF", "a TIFF (pages)"),
+        ("MPO", "a JPEG (MPO: previews, depth maps, other views)"),
+    ):
+        for count in (1, 2, 5):
+            files = [saved(small[row : row + count], kind) for row in range(0, len(small), count)]
+            found = shares(files)["animated"]
+            rows.append(f"| {what} | {count} | {found:.3f} |")
+    return rows
+
+
+def placeholders(originals: list[Facts], labels: list[str]) -> list[str]:
+    """Rows of a table: one picture is shown for several items of a dataset of other pictures."""
+    rows = []
+    generator = np.random.default_rng(0)
+    originals = originals[:100]
+    rounds = 20
+    for count in (2, 3, 5, 10, 30):
+        found = {"labels and texts": 0, "texts": 0, "labels": 0, "one label, other texts": 0, "neither": 0}
+        wrong = 0
+        for _ in range(rounds):
+            drawn = [labels[row] for row in generator.integers(0, len(labels), count)]
+            blank = {**originals[0], "pixel_hash": "placeholder"}
+            texts = [f"text {row}" for row in range(count)]
+            given = {
+                "labels and texts": [(label, text) for label, text in zip(drawn, texts, strict=True)],
+                "texts": [(None, text) for text in texts],
+                "labels": [(label, None) for label in drawn],
+                "one label, other texts": [(drawn[0], text) for text in texts],
+                "neither": [(None, None)] * count,
+            }
+            for what, pairs in given.items():
+                shown = [{**blank, "label": label, "text": text, "language": "en"} for label, text in pairs]
+                others = [
+                    {**one, "label": labels[row % len(labels)], "text": f"other {row}", "language": "en"}
+                    for row, one in enumerate(originals[1:])
+                ]
+                verdict = judged([*shown, *others])["placeholder"].to_numpy()
+                found[what] += int(verdict[:count].all())
+                wrong += int(verdict[count:].sum())
+        shares_found = " | ".join(f"{value / rounds:.2f}" for value in found.values())
+        rows.append(
+            f"| {count} | {shares_found} | {wrong / (rounds * len(found) * (len(originals) - 1)):.3f} |"
+        )
+    return rows
+
+
+def labels_of(folder: Path) -> list[str]:
+    """Labels of the items that the pictures of a folder belong to, as often as they occur."""
+    for name, column in (("images.csv", "label"), ("items.csv", "category")):
+        if (folder.parent / name).is_file():
+            return pl.read_csv(folder.parent / name, infer_schema=False)[column].drop_nulls().to_list()
+    return []
+
+
+# -- beside cleanvision ---------------------------------------------------------------------
+
+
+def strip(ratio: int) -> Callable[[Image.Image], Image.Image]:
+    """So many times as wide as high."""
+    return lambda picture: picture.resize((ratio * 64, 64))
+
+
+def as_one_of(factor: float) -> Callable[[Image.Image], Image.Image]:
+    """Another size."""
+    return lambda picture: picture.resize([max(8, round(side * factor)) for side in picture.size])
+
+
+THEIR_CHECKS = {
+    "dark": "too_dark",
+    "light": "too_bright",
+    "blurry": "blurred",
+    "low_information": "low_information",
+    "odd_aspect_ratio": "extreme_aspect",
+    "odd_size": "odd_size",
+}
+"""Issue of cleanvision -> check of this pipeline."""
+
+SHAPES: dict[str, dict[str, Callable[[Image.Image], Image.Image]]] = {
+    "extreme_aspect": {f"squeezed to {ratio} : 1": strip(ratio) for ratio in (3, 6, 10, 20)},
+    "odd_size": {f"{factor:.2g} times as large": as_one_of(factor) for factor in (0.1, 0.25, 4, 6)},
+}
+COPIES = 20  # of each change
+
+
+def beside_cleanvision(name: str, opened: list[Image.Image]) -> list[str]:
+    """Lines of one folder: changed copies, and the pictures as they are, judged by both."""
+    files = {
+        ("", "as they are", row): saved([picture], "JPEG", quality=92) for row, picture in enumerate(opened)
+    }
+    for check in THEIR_CHECKS.values():
+        for change, make in (CHANGES | SHAPES)[check].items():
+            for _ in range(COPIES):
+                picture = opened[7 * len(files) % len(opened)]
+                files[check, change, len(files)] = saved([make(picture)], "JPEG", quality=92)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, data in enumerate(files.values()):
+            (Path(folder) / f"{number:05}.jpg").write_bytes(data)
+        said = peers.call("cleanvision", folder=folder)["issues"]
+    ours = judged([scan_image(data, SETTINGS) for data in files.values()])
+    lines = [
+        "",
+        f"### {name}",
+        "",
+        "| check | cleanvision | pictures | this pipeline | cleanvision | this pipeline alone | cleanvision alone |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for issue, check in THEIR_CHECKS.items():
+        here = ours[check].to_numpy()
+        there = np.array([issue in said[f"{number:05}.jpg"] for number in range(len(files))])
+        for change in ("as they are", *(CHANGES | SHAPES)[check]):
+            these = np.array([of in {"", check} and what == change for of, what, _ in files])
+            alone = (here & ~there)[these].sum(), (there & ~here)[these].sum()
+            lines.append(
+                f"| `{check}` | `{issue}` | {change} | {here[these].mean():.3f} | {there[these].mean():.3f} "
+                f"| {alone[0]} | {alone[1]} |"
+            )
     return lines
 
 
@@ -204,7 +390,88 @@ def page(folders: list[Path]) -> str:
         files = sorted(path for path in folder.iterdir() if path.suffix in {".png", ".jpg"})[:LIMIT]
         name = next(part for part in reversed(folder.parts) if part not in {"images", "source"})
         lines += changed_pictures(name, [path.read_bytes() for path in files])
+    lines += more_checks(folders)
     return "\n".join(lines) + "\n"
+
+
+def more_checks(folders: list[Path]) -> list[str]:
+    """Sections on the checks that compare pictures, on moving pictures, and on cleanvision."""
+    read: dict[str, tuple[Path, list[bytes]]] = {}
+    for folder in folders:
+        files = sorted(path for path in folder.iterdir() if path.suffix in {".png", ".jpg"})[:LIMIT]
+        name = next(part for part in reversed(folder.parts) if part not in {"images", "source"})
+        read[name] = folder, [path.read_bytes() for path in files]
+    facts = {name: [scan_image(data, SETTINGS) for data in pictures] for name, (_, pictures) in read.items()}
+    opened: dict[str, list[Image.Image]] = {name: [] for name in read}
+    for name, (_, pictures) in read.items():
+        for data in pictures:
+            with Image.open(io.BytesIO(data)) as picture:
+                opened[name].append(on_page(picture.convert("RGBA")))
+    lines = [
+        "",
+        "## Odd sizes",
+        "",
+        "Found: of the pictures whose size was changed; of the others: of those that were left as they are. The median",
+        "stands for a dataset as long as fewer than half of its pictures are of another size.",
+    ]
+    for name, rows in facts.items():
+        lines += [
+            "",
+            f"### {name}",
+            "",
+            "| dataset | found | of the others |",
+            "|---|---:|---:|",
+            *odd_sizes(rows),
+        ]
+    lines += [
+        "",
+        "## Moving pictures",
+        "",
+        "Share of files that `animated` finds, by format and number of pictures in the file:",
+        "",
+        "| file | pictures | found |",
+        "|---|---:|---:|",
+        *moving_pictures(next(iter(opened.values()))),
+        "",
+        "## Placeholders",
+        "",
+        "One picture is shown for so many items of a dataset of other pictures. Share of 20 datasets in which `placeholder`",
+        "finds all of these items, by what the items have. Labels are drawn as they occur among the items; the texts of items",
+        "differ. A placeholder with one label or without labels is told from a picture of several variants by its many texts only.",
+    ]
+    for name, rows in facts.items():
+        labels = labels_of(read[name][0])
+        if labels:
+            lines += [
+                "",
+                f"### {name}",
+                "",
+                "| items | labels and texts | texts | labels | one label, other texts | neither | of the other items |",
+                "|---:|---:|---:|---:|---:|---:|---:|",
+                *placeholders(rows, labels),
+            ]
+    lines += ["", "## Beside cleanvision", ""]
+    if not peers.installed():
+        return [*lines, f"cleanvision is {peers.NOT_INSTALLED}."]
+    lines += [
+        f"The same files, all default settings ({peers.named('cleanvision')}). Share that each finds: of the",
+        f"pictures as they are, and of {COPIES} copies of each change; the last two columns count the pictures that only one of the",
+        "two finds. What cleanvision calls grayscale is no check here; its duplicates are measured in [peers.md](peers.md).",
+    ]
+    for name, pictures in opened.items():
+        lines += beside_cleanvision(name, pictures)
+    return [*lines, "", *EXPLAINED]
+
+
+EXPLAINED = (
+    "What the two disagree on, from looking at the pictures: the photos that cleanvision alone calls blurry are of dim light, sharp or",
+    "nearly so (a cap on a floor, boots on a mat): its measure is the strength of edges in a picture of 64 pixels, which falls with",
+    "contrast, and a blur that 64 pixels do not show is missed; `fine_detail` compares a picture with itself at half the scale.",
+    "Its odd sizes are counted in interquartile ranges of the square root of the area: where most photos have the same area,",
+    "that range is next to nothing and every other format of a camera is odd. Its limits of darkness, information and shape",
+    "are stricter: it also reports what a person still recognises. Here they are settings, under `clean.images`.",
+)
+"""What the disagreements are, from looking at the pictures."""
 
 
 def main() -> None:
@@ -216,6 +483,8 @@ def main() -> None:
     folders = [folder for folder in (arguments.folders or FOLDERS) if folder.is_dir()]
     if not folders:
         raise SystemExit("no pictures found: run 'make demo-data', or name a folder")
+    if arguments.write and not peers.installed():
+        raise SystemExit(f"cleanvision is {peers.NOT_INSTALLED}")
     text = page(folders)
     if arguments.write:
         PAGE.parent.mkdir(parents=True, exist_ok=True)

@@ -312,8 +312,8 @@ def document(limit: int) -> Iterator[str]:
     yield (
         f"Written by `python benchmarks/quality_peers.py --write`; no number here is typed by hand. {there}; `make peers` "
         "installs them into an environment of their own. Every program has its default settings where nothing else is said, "
-        "and the same files. imagededup's CNN is not here: its weights come from the network. Speed: "
-        "`python benchmarks/speed_images.py`."
+        "and the same files. imagededup's CNN is not here: its weights come from the network. The section on speed is written by "
+        "`python benchmarks/speed_images.py --write`."
     )
     folders = {"emoji": EMOJI / "images"}
     for folder in CLOTHING:
@@ -378,7 +378,8 @@ def main() -> None:
         parser.error("the other programs are " + peers.NOT_INSTALLED)
     text = "\n\n".join(document(arguments.limit)) + "\n"
     if arguments.write:
-        DOCUMENT.write_text(text, encoding="utf-8")
+        before = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
+        DOCUMENT.write_text(peers.with_speed(text, peers.speed_of(before)), encoding="utf-8")
     else:
         print(text)
 

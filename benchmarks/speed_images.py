@@ -1,9 +1,9 @@
 """How fast pictures are scanned, beside bare decoding, imagededup and cleanvision: the same photos in the same run.
 
     make peers
-    python benchmarks/speed_images.py [FOLDER] [--times 2] [--rounds 3] [--hashes 10000,100000]
+    python benchmarks/speed_images.py [FOLDER] [--times 2] [--rounds 3] [--hashes 10000,100000] [--write]
 
-Prints a markdown table. All programs use all cores and take turns, so that another load on the machine hits all of them;
+Prints a markdown section; ``--write`` puts it into docs/quality/peers.md in place of the one that is there. All programs use all cores and take turns, so that another load on the machine hits all of them;
 the best round counts. Starting processes and imports are not counted. CPU milliseconds are of all processes together. Bare
 decoding reads the files and decodes JPEGs at the scale that the scan decodes them at, and does nothing else.
 Then the search for near hashes, of which imagededup's compares all pairs. Without a folder: the clothing photos.
@@ -15,7 +15,7 @@ import io
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ import peers
 import polars as pl
 import simplejpeg
 from PIL import Image
-from quality_duplicates import CLOTHING, EMOJI
+from quality_duplicates import CLOTHING, EMOJI, ROOT
 from speed_duplicates import DISTANCE, made_hashes, near_hashes
 
 from dataset_pipeline.adapters.engine import LocalEngine
 from dataset_pipeline.adapters.images import SCAN_SIDE_PX, hash_files, scan_images
 from dataset_pipeline.config import CleanImages
 
+DOCUMENT = ROOT / "docs" / "quality" / "peers.md"
 QUERIES = 1000
 """So many hashes are looked for in a large set; all of them would take imagededup's search hours."""
 BATCH = 256  # as in a build
@@ -113,8 +114,8 @@ def theirs(task: str, folder: Path) -> Run:
     return Run(run)
 
 
-def pictures(folder: Path, times: int, rounds: int) -> None:
-    """Print the table of pictures."""
+def pictures(folder: Path, times: int, rounds: int) -> Iterator[str]:
+    """The table of pictures."""
     with tempfile.TemporaryDirectory() as name:
         links = Path(name)
         for file in sorted(folder.iterdir()):
@@ -143,23 +144,28 @@ def pictures(folder: Path, times: int, rounds: int) -> None:
                 run.once_more()
         engine.close()
     scan_run = runs["**this pipeline's scan**"]
-    print(f"{len(locations):,} pictures of {folder.parent.parent.name}, {engine.processes} cores:\n")
-    print("| program | pictures/s | this pipeline is faster by | CPU ms a picture | of this pipeline's |")
-    print("|---|---:|---:|---:|---:|")
+    yield (
+        f"{engine.processes} cores, the same {len(locations):,} photos in turns, the best of {rounds} rounds; without the start of processes and "
+        "imports. CPU milliseconds are of all processes together. Bare decoding reads the files and decodes them at the scale "
+        "at which the scan does, and nothing else; the scan also measures, hashes and makes the thumbnail."
+    )
+    yield ""
+    yield "| program | pictures/s | seconds, of the scan's | CPU ms a picture | of the scan's |"
+    yield "|---|---:|---:|---:|---:|"
     for what, run in runs.items():
-        print(
+        yield (
             f"| {what} | {len(locations) / run.seconds:,.0f} | {run.seconds / scan_run.seconds:.2f} "
             f"| {1000 * run.cpu_seconds / len(locations):.2f} | {run.cpu_seconds / scan_run.cpu_seconds:.2f} |"
         )
     if not peers.installed():
-        print(f"| imagededup, cleanvision: {peers.NOT_INSTALLED} | - | - | - | - |")
+        yield f"| imagededup, cleanvision: {peers.NOT_INSTALLED} | - | - | - | - |"
 
 
-def searches(counts: list[int]) -> None:
-    """Print the table of searches."""
-    print(f"\nPairs of hashes within {DISTANCE} bits of 64:\n")
-    print("| hashes | pairs | this pipeline, s | imagededup's brute force, s |")
-    print("|---:|---:|---:|---:|")
+def searches(counts: list[int]) -> Iterator[str]:
+    """The table of searches."""
+    yield from ("", f"All pairs of hashes within {DISTANCE} bits of 64, both exact:", "")
+    yield "| hashes | pairs | this pipeline, s | imagededup's brute force, s |"
+    yield "|---:|---:|---:|---:|"
     for count in counts:
         hashes = made_hashes(count)
         started = time.perf_counter()
@@ -174,11 +180,11 @@ def searches(counts: list[int]) -> None:
             said = f"{answer['seconds'] * count / queries:,.0f}"
             if queries < count:
                 said += f" (by {queries:,} of the hashes, which took {answer['seconds']:.0f})"
-        print(f"| {count:,} | {len(pairs):,} | {seconds:.2f} | {said} |", flush=True)
+        yield f"| {count:,} | {len(pairs):,} | {seconds:.2f} | {said} |"
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print or write the section."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -186,12 +192,21 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=2, help="so often every picture is in the folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hashes", default="10000,100000", help="sizes of the searches; empty: none")
+    parser.add_argument("--write", action="store_true", help="put the section into docs/quality/peers.md")
     arguments = parser.parse_args()
+    if arguments.write and not peers.installed():
+        parser.error("the other programs are " + peers.NOT_INSTALLED)
     folder = arguments.folder or next((f for f in (*CLOTHING, EMOJI / "images") if f.is_dir()), None)
     if folder is None:
         parser.error("no pictures found: run make demo-data, or name a folder")
-    pictures(folder, arguments.times, arguments.rounds)
-    searches([int(count) for count in arguments.hashes.split(",") if count])
+    counts = [int(count) for count in arguments.hashes.split(",") if count]
+    lines = [*pictures(folder, arguments.times, arguments.rounds), *searches(counts)]
+    section = "\n".join([peers.SPEED_BEGIN, "## Speed", "", *lines, peers.SPEED_END])
+    if arguments.write:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        DOCUMENT.write_text(peers.with_speed(text, section), encoding="utf-8")
+    else:
+        print(section)
 
 
 if __name__ == "__main__":

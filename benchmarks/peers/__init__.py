@@ -9,6 +9,7 @@ from typing import Any
 _HERE = Path(__file__).parent
 PYTHON = _HERE.parent.parent / ".venv-peers" / "bin" / "python"
 NOT_INSTALLED = "not installed: run `make peers`"
+SPEED_BEGIN, SPEED_END = "<!-- speed:begin -->", "<!-- speed:end -->"
 PACKAGES = ("imagededup", "cleanvision", "datasketch", "text-dedup")
 
 
@@ -35,3 +36,14 @@ def named(*packages: str) -> str:
     """What is installed of ``packages`` (all, if none is named), for a sentence."""
     versions = call("versions", packages=packages or PACKAGES)
     return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def speed_of(text: str) -> str:
+    """The section on speed of a page, or nothing."""
+    return text[text.index(SPEED_BEGIN) : text.index(SPEED_END)] + SPEED_END if SPEED_BEGIN in text else ""
+
+
+def with_speed(text: str, section: str) -> str:
+    """The page with that section on speed in place of its own."""
+    rest = text.replace(speed_of(text), "").rstrip("\n")
+    return f"{rest}\n\n{section}\n" if section else f"{rest}\n"
