@@ -318,17 +318,17 @@ def _laplacian_variance(grey: Image.Image) -> float:
     """Variance of the Laplacian, of every second row where there are many."""
     if min(grey.size) < 3:
         return 0.0
-    levels = np.asarray(grey).astype(np.int16)
+    levels = np.asarray(grey, dtype=np.int16)
     step = 2 if grey.height >= SCAN_SIDE_PX else 1
     inner, above, below = levels[1:-1:step], levels[:-2:step], levels[2::step]
-    laplacian = inner[:, 1:-1] << 2
-    laplacian -= above[:, 1:-1]
+    laplacian = (inner[:, 1:-1] << 2) - above[:, 1:-1]
     laplacian -= below[:, 1:-1]
     laplacian -= inner[:, :-2]
     laplacian -= inner[:, 2:]
-    # Whole numbers below 2**53: no sum hangs on how a machine adds up.
-    values = laplacian.ravel().astype(np.float64)
-    return float(values @ values) / values.size - (float(values.sum()) / values.size) ** 2
+    values = laplacian.astype(np.int32)
+    # Whole numbers: no sum hangs on how a machine adds up.
+    total, squares = int(values.sum(dtype=np.int64)), int(np.square(values, out=values).sum(dtype=np.int64))
+    return squares / values.size - (total / values.size) ** 2
 
 
 # -- chunks of a PNG -----------------------------------------------------------------------
