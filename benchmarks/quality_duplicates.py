@@ -45,6 +45,7 @@ DOCUMENT = ROOT / "docs" / "quality" / "duplicates.md"
 LANGUAGES = ("en", "de", "fr", "ru")
 SEED = 0
 PICTURES, TEXTS = ImageDuplicates(), TextDuplicates()
+LINKING = PICTURES.linking
 LOOSEST = {"min_similarity": 0.95, "max_block_difference": 32, "max_tone_difference": 128}
 Change = Callable[[Image.Image], bytes]
 
@@ -170,6 +171,8 @@ CHANGES: dict[str, dict[str, Change]] = {
 EVERY_CHANGE = {change: make for changes in CHANGES.values() for change, make in changes.items()}
 CLAIMED = ("re-encoding", "resizing", "tone", "blur", "colour", "crop", "border")
 """Kinds that are to be found with the default settings."""
+LINKED = ("overlay",)
+"""Kinds that link by default, and merge nothing."""
 
 
 @dataclass
@@ -243,7 +246,9 @@ class Collection:
         every = np.arange(len(self.names))
         found = list(picture_pairs._products(self.originals.thumbnails, every, None, loosest))
         left, right = (np.concatenate([part[side] for part in found]) for side in (0, 1))
-        with mock.patch.object(similarity, "EXPLAINED_SHARE", 1.0):
+        with mock.patch.multiple(
+            similarity, EXPLAINED_SHARE=1.0, MIN_EVENNESS=0, EVEN_ENOUGH=0, EVEN_ALLOWANCE=1.5
+        ):
             holds, _ = similarity.near_pictures(self.originals.thumbnails, left, right, loosest)
         return left[holds], right[holds]
 
@@ -344,8 +349,11 @@ def by_change(collection: Collection) -> pl.DataFrame:
     rows = []
     for kind, changes in CHANGES.items():
         for change in changes:
-            found = [collection.near(change), *(collection.plain(change, distance) for distance in (0, 4, 8))]
-            claim = "yes" if kind in CLAIMED else "no"
+            found = [
+                collection.near(change, LINKING if kind in LINKED else PICTURES),
+                *(collection.plain(change, distance) for distance in (0, 4, 8)),
+            ]
+            claim = "yes" if kind in CLAIMED else "links" if kind in LINKED else "no"
             rows.append((kind, change, claim, *(percent(holds.mean()) for holds in found)))
     return table(rows, "kind", "change", "by default", "this pipeline", "pHash 0", "pHash 4", "pHash 8")
 
@@ -404,6 +412,83 @@ def explained_curve(collections: list[Collection]) -> pl.DataFrame:
     return table(rows, "share", *(f"{one.name}: {what}" for one in collections for what in columns))
 
 
+def evenness_curve(collections: list[Collection], name: str, values: tuple[float, ...]) -> pl.DataFrame:
+    """How drawings that differ in one place are told from copies."""
+    rows = []
+    for value in values:
+        row = [f"**{value:g}**" if value == getattr(similarity, name) else f"{value:g}"]
+        with mock.patch.object(similarity, name, value):
+            for one in collections:
+                row += [percent(one.recall(one.near)), f"{int(one.false(PICTURES).sum()):,}"]
+        rows.append(tuple(row))
+    columns = (f"{one.name}: {what}" for one in collections for what in ("copies found", "false pairs"))
+    return table(rows, name, *columns)
+
+
+class Overlays:
+    """Of a collection, the pairs that the loosest limits below take for overlaid copies, and what the limits say."""
+
+    def __init__(self, collection: Collection) -> None:
+        self.name = collection.name
+        originals = collection.originals.thumbnails
+        with mock.patch.multiple(similarity, TEXTURED_SHARE=0.7, MIN_ALIKE_PARTS=4):
+            alone = PICTURES.model_copy(update={"changes": ("overlay",), "min_similarity": 1.0})
+            found = list(picture_pairs._products(originals, np.arange(len(originals)), None, alone))
+        left, right = (np.concatenate([part[side] for part in found]) for side in (0, 1))
+        is_new = ~similarity.near_pictures(originals, left, right, PICTURES)[0]
+        self.different = originals[left[is_new]], originals[right[is_new]]
+        copies = np.concatenate(
+            [collection.copies[change].thumbnails for kind in LINKED for change in CHANGES[kind]]
+        )
+        sources = np.tile(originals[collection.chosen], (len(copies) // len(collection.chosen), 1))
+        self.copies = sources, copies
+
+    @staticmethod
+    def _hold(left: Pixels, right: Pixels) -> Flags:
+        holds = np.zeros(len(left), bool)
+        for start, stop in similarity.slices(len(left), 1024):
+            one, other = (similarity._square(side[start:stop]) for side in (left, right))
+            holds[start:stop] = similarity._have_alike_parts(one, other)
+            holds[start:stop] &= similarity._overlaid(one, other, LINKING)[0]
+        return holds
+
+    def found(self) -> tuple[str, str]:
+        """Copies found, and false pairs."""
+        return percent(self._hold(*self.copies).mean()), f"{int(self._hold(*self.different).sum()):,}"
+
+
+def overlay_curve(overlays: list[Overlays], name: str, values: tuple[float, ...]) -> pl.DataFrame:
+    """One limit of overlays moved, all others as they are."""
+    rows = []
+    for value in values:
+        row = [f"**{value:g}**" if value == getattr(similarity, name) else f"{value:g}"]
+        with mock.patch.object(similarity, name, value):
+            for one in overlays:
+                row += one.found()
+        rows.append(tuple(row))
+    columns = (f"{one.name}: {what}" for one in overlays for what in ("overlaid copies found", "false pairs"))
+    return table(rows, name, *columns)
+
+
+def hash_curve(collections: list[Collection]) -> pl.DataFrame:
+    """What the pHash of the pipeline adds to the candidates, by distance."""
+    rows = []
+    for distance in range(5):
+        row = [f"**{distance}**" if distance == PICTURES.max_hash_distance else f"{distance}"]
+        for one in collections:
+            hashes = one.originals.phash
+            changes = [change for kind in CLAIMED for change in CHANGES[kind]]
+            near = np.concatenate([one.near(change) for change in changes])
+            bits = [np.bitwise_count(hashes[one.chosen] ^ one.copies[change].phash) for change in changes]
+            pairs = sum(len(left) for left, _ in picture_pairs._near_hashes(hashes, distance))
+            row += [percent((np.concatenate(bits) <= distance)[near].mean()), f"{pairs:,}"]
+        rows.append(tuple(row))
+    columns = ("near copies that are candidates", "pairs of originals that are")
+    return table(
+        rows, "max_hash_distance", *(f"{one.name}: {what}" for one in collections for what in columns)
+    )
+
+
 def view_curve(collections: list[Collection]) -> pl.DataFrame:
     """Near copies that are candidates, and what else is, by the correlation of views."""
     rows = []
@@ -439,16 +524,31 @@ def closest_false_pairs(collection: Collection) -> str:
     score = similarity.compare_pictures(
         collection.originals.thumbnails, collection.left[false], collection.right[false]
     ).similarity
+    usual = similarity.compare_pictures(
+        np.concatenate(
+            [
+                collection.originals.thumbnails[collection.chosen],
+                collection.copies["JPEG, quality 60"].thumbnails,
+            ]
+        ),
+        np.arange(len(collection.chosen)),
+        len(collection.chosen) + np.arange(len(collection.chosen)),
+    ).block_difference
+    least = float(np.median(usual))
+    alike = similarity.compare_pictures(
+        collection.originals.thumbnails, collection.left[false], collection.right[false]
+    ).block_difference
     shown = "; ".join(f"{left[k]} and {right[k]}" for k in sorted(others, key=lambda k: -score[k])[:8])
     return (
         f"Of the {len(false):,} pairs of different pictures that count as one, {len(false) - len(others):,} are skin-tone "
-        f"or gender variants of one emoji by the Unicode standard. The most similar of the other {len(others):,}: {shown}."
+        f"or gender variants of one emoji by the Unicode standard; {int((alike <= least).sum()):,} differ nowhere by more than "
+        f"half the copies in JPEG of quality 60 do from their originals ({least:.0f} grey levels of a block). The most similar of the other {len(others):,}: {shown}."
     )
 
 
 def searches(collection: Collection) -> pl.DataFrame:
     """Near pairs among originals and copies: what each search finds of what comparing all pairs finds."""
-    copies = [collection.copies[change] for kind in CLAIMED for change in CHANGES[kind]]
+    copies = [collection.copies[change] for kind in (*CLAIMED, *LINKED) for change in CHANGES[kind]]
     # Of every fourth copied picture: all copies of one are pairs, and this is about finding them.
     thumbnails = np.concatenate([collection.originals.thumbnails, *(one.thumbnails[::4] for one in copies)])
     phash = np.concatenate([collection.originals.phash, *(one.phash[::4] for one in copies)])
@@ -469,7 +569,7 @@ def searches(collection: Collection) -> pl.DataFrame:
         return set(found.select(ends).iter_rows())
 
     def audited() -> set[tuple[str, str]]:
-        search = leak_search.PictureSearch(thumbnails, PICTURES, SEED)
+        search = leak_search.PictureSearch(thumbnails, LINKING, SEED)
         edges = search.near(everything)
         return {(names[i], names[j]) for left, right, _ in edges for i, j in zip(left, right, strict=True)}
 
@@ -728,8 +828,9 @@ def document(seen: list[Collection], unseen: list[Collection], limit: int) -> It
         yield markdown(by_change(one))
     yield (
         "Mirrored and turned copies are found where `changes` has `mirror` or `turn`, which cost a search each for every "
-        "position. What covers a part of the picture (a label, a watermark) is not looked for: icons that differ in one small "
-        "place, and product photos of which only the print differs, would then count as one."
+        "position. Copies with something laid over them (*links*) are listed as pairs and kept in one split by "
+        "`linked_changes`, and not merged. They are looked for over photos only: icons that differ in one small place, and "
+        "products cut out on white of which only the print differs, agree in all the rest as well."
     )
     yield markdown(switched_on(unseen))
     yield "## Why these thresholds: pictures"
@@ -750,7 +851,38 @@ def document(seen: list[Collection], unseen: list[Collection], limit: int) -> It
     )
     yield markdown(explained_curve(seen))
     yield (
-        "Beyond the size up to which all pairs are compared, what is compared at all are pictures of which one looks like a "
+        "Encoding, resizing and blur leave a little at every edge; a drawing that was drawn differently differs in one place "
+        "and nowhere else. What is compared is the median difference of the blocks with strong edges with the largest "
+        "(not settings: `similarity.MIN_EVENNESS`, below which two drawings are different; `EVEN_ENOUGH`, from which the "
+        "limits above are `EVEN_ALLOWANCE` times as wide). It is what a thumbnail of 32 pixels tells: of a small drawing with "
+        "a few pixels of skin in another tone, no more is left than of a copy with another brightness."
+    )
+    for name, values in (
+        ("MIN_EVENNESS", (0.0, 0.1, 0.15, 0.2, 0.25)),
+        ("EVEN_ENOUGH", (0.2, 0.3, 0.4, 0.5)),
+        ("EVEN_ALLOWANCE", (1.0, 1.2, 1.35, 1.5)),
+    ):
+        yield markdown(evenness_curve(seen, name, values))
+    yield (
+        "Overlays, one limit of `similarity` moved: how much of a picture has to have detail (`TEXTURED_SHARE`), how many of "
+        "its 16 parts agree (`MIN_ALIKE_PARTS`), how much may be covered (`MAX_COVERED`), and how much the rest correlates in "
+        "fine detail (`MIN_FINE_SIMILARITY`). *False pairs* are those that are not near without an overlay."
+    )
+    overlays = [Overlays(one) for one in seen]
+    for name, values in (
+        ("TEXTURED_SHARE", (0.7, 0.75, 0.8, 0.85, 0.9)),
+        ("MIN_ALIKE_PARTS", (4, 6, 8, 10, 12)),
+        ("MAX_COVERED", (0.05, 0.1, 0.15, 0.25, 0.4)),
+        ("MIN_FINE_SIMILARITY", (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)),
+    ):
+        yield markdown(overlay_curve(overlays, name, values))
+    yield (
+        "Beyond the size up to which all pairs are compared, candidates are those whose pHashes are near. More than 4 bits "
+        "would add pairs and hardly a copy that no view finds:"
+    )
+    yield markdown(hash_curve(seen))
+    yield (
+        "And those of which one looks like a "
         "view of the other (`picture_pairs.CROPS`): their lowest frequencies of luminance correlate so much "
         "(`picture_pairs.VIEW_SIMILARITY`):"
     )

@@ -34,6 +34,9 @@ _FITTING_STEPS = 5
 _CENTRE = (THUMBNAIL_SIDE_PX - 1) / 2
 _AXIS = np.arange(THUMBNAIL_SIDE_PX, dtype=np.float32) - np.float32(_CENTRE)
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+_STRONG_EDGE = 20.0  # standard deviation within a block
+_FEW_BLOCKS = 8  # with fewer at strong edges, all count
+_NOTHING_TO_SEE = 3.0  # grey levels
 _PARTS = 4  # a picture is compared in so many parts across, and down
 _PART_PX = THUMBNAIL_SIDE_PX // _PARTS
 _PAIRS_AT_ONCE = 128  # what is worked on, several times 1.5 MB, stays in the processor's cache
@@ -202,6 +205,11 @@ EXPLAINED_SHARE = 2 / 3
 """A change explains away much of a difference (another tone, less colour, one picture laid over the other), so what it
 leaves may be so much less than ``max_block_difference``."""
 
+MIN_EVENNESS, EVEN_ENOUGH, EVEN_ALLOWANCE = 0.15, 0.3, 1.35
+"""Encoding, resizing and blur leave a little at every edge; a drawing that was drawn differently differs in one place and
+nowhere else. So the difference of two drawings is no copy's where the median of the blocks with strong edges is less than
+MIN_EVENNESS of the largest; and where it is EVEN_ENOUGH, the limits are EVEN_ALLOWANCE times as wide."""
+
 MIN_LOOSE_SIMILARITY = 0.965
 """Correlation in smooth luminance, a small crop apart, that pictures have at least before either is tried."""
 
@@ -268,7 +276,7 @@ def near_pictures(
     """Which pairs count as one picture, and the similarity that says so; symmetric in the two.
 
     They do when the two are within the ``limits`` as they are: re-encoded, resized, softened, or changed a little
-    in brightness or contrast. Or, with less left over (EXPLAINED_SHARE), after a change of ``settings.changes``:
+    in brightness or contrast; what differs between drawings must not be in one place alone (MIN_EVENNESS). Or, with less left over (EXPLAINED_SHARE), after a change of ``settings.changes``:
     'colour' takes colour from the more colourful one until it has no more than the other; 'crop' lays one over the
     other, moved and stretched by up to MAX_CROP at every edge, and compares what both show; 'overlay' leaves out up to
     MAX_COVERED of the pixels of two pictures that have detail all over. 'mirror' and 'turn' try the same with one of them mirrored or turned. Otherwise the similarity is that of the two as they are.
@@ -286,14 +294,31 @@ def near_pictures(
 
 def _are_near(a: Values, b: Values, settings: ImageDuplicates) -> tuple[Flags, Floats]:
     """``near_pictures`` of pictures, shape (pairs, side, side, 3), as they lie."""
-    as_it_is = limits(settings)
-    match = _measures(a, b, as_it_is)
-    holds, similarity = is_near(match, as_it_is), match.similarity
+    whole = a, b
+    holds, similarity = np.zeros(len(a), bool), np.zeros(len(a))
 
-    def decide(pairs: Integers, a: Values, b: Values, limit: Limits) -> None:
+    def decide(pairs: Integers, a: Values, b: Values, limit: Limits) -> Floats:
         match = _measures(a, b, limit)
         found = is_near(match, limit)
         holds[pairs[found]], similarity[pairs[found]] = True, match.similarity[found]
+        return match.similarity
+
+    def decide_evenly(pairs: Integers, a: Values, b: Values, limit: Limits) -> Floats:
+        wider = limit._replace(
+            block_difference=limit.block_difference * EVEN_ALLOWANCE,
+            toned_difference=limit.toned_difference * EVEN_ALLOWANCE,
+        )
+        match = _measures(a, b, wider._replace(block_difference=limit.block_difference))
+        near = np.flatnonzero(is_near(match, wider))
+        evenness = _evenness(a[near], b[near], match.toned_difference[near] <= wider.toned_difference)
+        are_photos = np.logical_and(*(_are_textured(one[pairs[near]] @ LUMINANCE) for one in whole))
+        found = is_near(match, limit)[near] & (are_photos | (evenness >= MIN_EVENNESS))
+        near = near[found | (evenness >= EVEN_ENOUGH)]
+        holds[pairs[near]], similarity[pairs[near]] = True, match.similarity[near]
+        return match.similarity
+
+    as_they_are = decide_evenly(np.arange(len(a)), a, b, limits(settings))
+    similarity[~holds] = as_they_are[~holds]
 
     if "overlay" in settings.changes:
         rest = np.flatnonzero(~holds)
@@ -313,7 +338,7 @@ def _are_near(a: Values, b: Values, settings: ImageDuplicates) -> tuple[Flags, F
         rest = rest[~holds[rest]]
         a, b, fits = _laid_over(a[rest], b[rest])
         rest, a, b = rest[fits], a[fits], b[fits]
-        decide(rest, a, b, moved)
+        decide_evenly(rest, a, b, moved)
     if {"colour", "crop"} <= set(settings.changes):
         is_open = ~holds[rest]
         one, other, has_less = _equally_colourful(a[is_open], b[is_open])
@@ -339,7 +364,8 @@ def _measures(a: Values, b: Values, limit: Limits | None) -> PictureMatch:
     toned = np.full(count, np.inf)
     a, b = a[is_open], b[is_open]
     # Either may be the one that was brightened until it clipped.
-    toned[is_open] = np.minimum(np.minimum(_toned(a, b, side), _toned(b, a, side)), difference[is_open])
+    there, back = _largest_block(_toned(a, b, side)), _largest_block(_toned(b, a, side))
+    toned[is_open] = np.minimum(np.minimum(there, back), difference[is_open])
     return PictureMatch(similarity, difference, toned, tone)
 
 
@@ -350,8 +376,36 @@ def _mean_and_deviation(flat: Values) -> tuple[Floats, Floats]:
     return np.asarray(mean[:, 0], np.float64), np.sqrt(variance)
 
 
-def _toned(a: Values, b: Values, side: int) -> Floats:
-    """Largest block difference between ``b`` and ``a`` under the least-squares change of tone towards it."""
+def _evenness(a: Values, b: Values, are_toned: Flags) -> Floats:
+    """Median of the differences at strong edges over the largest, 0 to 1; 1 where there is nothing to see.
+
+    A difference is the root mean square within a block; of the pairs that ``are_toned``, under the best change of tone.
+    """
+    if len(a) == 0:
+        return np.zeros(0)
+    rest = a - b
+    if are_toned.any():
+        count, side = int(are_toned.sum()), a.shape[1]
+        one, other = (flat[are_toned].reshape(count, side * side * 3) for flat in (a, b))
+        there, back = _toned(one, other, side), _toned(other, one, side)
+        is_there = _largest_block(there) <= _largest_block(back)
+        rest[are_toned] = np.where(is_there[:, None, None, None], there, back)
+    differs = np.sqrt(_block_means(np.square(rest)).mean(axis=3)).reshape(len(a), -1)
+    contrast = np.minimum(
+        *(
+            np.maximum(_block_means(np.square(one)) - np.square(_block_means(one)), 0).max(axis=3)
+            for one in (a, b)
+        )
+    ).reshape(differs.shape)
+    is_edge = contrast >= _STRONG_EDGE**2
+    is_edge[is_edge.sum(axis=1) < _FEW_BLOCKS] = True
+    typical = np.nanmedian(np.where(is_edge, differs, np.nan), axis=1)
+    largest = differs.max(axis=1, initial=0)
+    return np.asarray(np.where(largest <= _NOTHING_TO_SEE, 1.0, typical / np.maximum(largest, 1)), np.float64)
+
+
+def _toned(a: Values, b: Values, side: int) -> Values:
+    """Differences between ``b`` and ``a`` under the least-squares change of tone towards it, (pairs, side, side, 3)."""
     inside = (a > _BLACK) & (a < _WHITE) & (b > _BLACK) & (b < _WHITE)
     weight = np.maximum(inside.sum(axis=1, dtype=np.float32), 1)[:, None]
     mean_a = (a * inside).sum(axis=1, keepdims=True) / weight
@@ -360,7 +414,7 @@ def _toned(a: Values, b: Values, side: int) -> Floats:
     variance = (centred * centred).sum(axis=1, keepdims=True)
     gain = (centred * (b - mean_b)).sum(axis=1, keepdims=True) / np.maximum(variance, 1e-6)
     fitted = np.clip((a - mean_a) * gain + mean_b, 0, 255)
-    return _largest_block((fitted - b).reshape(-1, side, side, 3))
+    return np.asarray((fitted - b).reshape(-1, side, side, 3))
 
 
 def _equally_colourful(a: Values, b: Values) -> tuple[Values, Values, Flags]:
@@ -561,14 +615,18 @@ def _largest_block(difference: Values) -> Floats:
     """Largest mean of any block of the differences, shape (pairs, side, side, 3)."""
     if len(difference) == 0:
         return np.zeros(0)
-    count, side = difference.shape[:2]
+    return np.asarray(np.abs(_block_means(difference)).max(axis=(1, 2, 3)), np.float64)
+
+
+def _block_means(pictures: Values) -> Values:
+    """Mean of every block of pictures, shape (pairs, side, side, 3), one at every other pixel across and down."""
+    count, side = pictures.shape[:2]
     half = BLOCK_PX // 2
     # Rows first, then columns: one step over both axes takes three times as long.
-    strips = difference.reshape(count, side // half, half, side * 3).sum(axis=2)
+    strips = pictures.reshape(count, side // half, half, side * 3).sum(axis=2)
     strips = strips[:, 1:] + strips[:, :-1]
-    columns = strips.reshape(count, -1, half, 3).sum(axis=2).reshape(count, -1, side // half, 3)
-    blocks = columns[:, :, 1:] + columns[:, :, :-1]
-    return np.asarray(np.abs(blocks).max(axis=(1, 2, 3)) / BLOCK_PX**2, np.float64)
+    columns = strips.reshape(count, side // half - 1, side // half, half, 3).sum(axis=3)
+    return np.asarray((columns[:, :, 1:] + columns[:, :, :-1]) / BLOCK_PX**2)
 
 
 # -- texts ---------------------------------------------------------------------------------

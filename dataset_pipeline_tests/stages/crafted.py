@@ -63,6 +63,14 @@ def brighter(thumbnails: Pixels, levels: int) -> Pixels:
     return np.clip(thumbnails.astype(int) + levels, 0, 255).astype(np.uint8)
 
 
+def drifted(thumbnails: Pixels, levels: int) -> Pixels:
+    """The same, but for every other block of 4 x 4 pixels, as on a chessboard, that is lighter by ``levels``."""
+    squares = thumbnails.reshape(-1, SIDE, SIDE, 3).astype(int)
+    row, column = np.indices((SIDE, SIDE)) // 4
+    squares[:, (row + column) % 2 == 0] += levels
+    return np.clip(squares, 0, 255).astype(np.uint8).reshape(thumbnails.shape)
+
+
 def repainted(thumbnails: Pixels, levels: int, block: tuple[int, int] = (3, 3)) -> Pixels:
     """The same, but for one block of 4 x 4 pixels that is lighter or darker by ``levels``."""
     squares = thumbnails.reshape(-1, SIDE, SIDE, 3).astype(int)

@@ -22,7 +22,7 @@ from dataset_pipeline.stages.cleanliness import (
 from dataset_pipeline.stages.leakage import audit_leakage
 from dataset_pipeline.stages.similarity import Pixels, compare_pictures, components
 from dataset_pipeline.tables import IMAGES, ITEMS, PAIRS, SPLIT_ITEMS
-from dataset_pipeline_tests.stages.crafted import brighter, repainted, smooth, thumbnails_as_images
+from dataset_pipeline_tests.stages.crafted import brighter, drifted, repainted, smooth, thumbnails_as_images
 
 NO_IMAGES = pl.LazyFrame(schema=dict(IMAGES))
 NO_PAIRS = pl.LazyFrame(schema=dict(PAIRS))
@@ -362,7 +362,7 @@ def test_beyond_the_bounds_the_known_pairs_are_counted(monkeypatch: pytest.Monke
 def test_thresholds_with_too_many_pairs_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "MEASURED_PAIRS", 1)
     base = smooth(8, 1)
-    pictures = np.concatenate([base, repainted(base, 90), repainted(base, 90, (1, 5)), repainted(base, 10)])
+    pictures = np.concatenate([base, repainted(base, 90), repainted(base, 90, (1, 5)), drifted(base, 10)])
     images = thumbnails_as_images(pictures, list("abcd"))
     rows = [{"image_sha256": name} for name in "abcd"]
     found = price(cleaned_items(rows), NO_PAIRS, images, (), SETTINGS)["image"]

@@ -19,6 +19,7 @@ from dataset_pipeline.tables import DEDUPLICATED, IMAGES, PAIRS, REMOVED, empty
 from dataset_pipeline_tests.pictures import encoded, labelled, picture
 from dataset_pipeline_tests.stages.crafted import (
     brighter,
+    drifted,
     items,
     repainted,
     scanned,
@@ -569,7 +570,7 @@ def test_details_say_how_alike_the_two_are() -> None:
 
 def test_what_is_only_nearly_the_same_in_picture_and_text_stays() -> None:
     # Two men holding hands, two women holding hands: a little differs in both, and that is the point.
-    thumbnails = np.concatenate([smooth(1, 1), repainted(smooth(1, 1), 12)])
+    thumbnails = np.concatenate([smooth(1, 1), drifted(smooth(1, 1), 12)])
     images = thumbnails_as_images(thumbnails, ["men", "women"])
     rows = [
         {
@@ -606,9 +607,9 @@ def test_linked_changes_make_pairs_and_merge_nothing() -> None:
 
 
 def test_a_chain_does_not_merge_its_ends() -> None:
-    # A, B, C and D are each 14 levels from the next in one block: neighbours are near, A and C are not.
+    # A, B, C and D are each 18 levels from the next in every other block: neighbours are near, A and C are not.
     base = smooth(1, 1)
-    thumbnails = np.concatenate([repainted(base, 14 * step) for step in range(4)])
+    thumbnails = np.concatenate([drifted(base, 18 * step) for step in range(4)])
     images = thumbnails_as_images(thumbnails, list("wxyz"))
     rows = [{"item_id": name, "image_sha256": sha} for name, sha in zip("ABCD", "wxyz", strict=True)]
     assert pairs_of(rows, images, ()) == [(a, b, "near_image") for a, b in ("AB", "BC", "CD")]
@@ -667,7 +668,7 @@ def test_conflicts_are_where_a_removed_item_differs_from_the_kept_one() -> None:
 
 # -- laws ----------------------------------------------------------------------------------
 
-FAMILY = np.concatenate([*(repainted(smooth(7, 1), 12 * step) for step in range(4)), *(smooth(8, 2),)])
+FAMILY = np.concatenate([*(drifted(smooth(7, 1), 14 * step) for step in range(4)), *(smooth(8, 2),)])
 PICTURES = thumbnails_as_images(FAMILY, [f"p{n}" for n in range(len(FAMILY))])
 TITLES = (
     "",

@@ -19,8 +19,8 @@ from dataset_pipeline.stages.split import split_items
 from dataset_pipeline.tables import IMAGES, PAIRS
 from dataset_pipeline_tests.stages.crafted import (
     brighter,
+    drifted,
     items,
-    repainted,
     smooth,
     thumbnails_as_images,
 )
@@ -300,7 +300,7 @@ def test_near_links_that_only_the_random_split_cuts_are_counted() -> None:
 
 # -- splits of our own have no leaks -------------------------------------------------------
 
-FAMILIES = np.concatenate([*(repainted(smooth(7, 2), 14 * step) for step in range(3)), smooth(8, 4)])
+FAMILIES = np.concatenate([*(drifted(smooth(7, 2), 14 * step) for step in range(3)), smooth(8, 4)])
 FAMILY_IMAGES = thumbnails_as_images(FAMILIES, [f"p{n}" for n in range(len(FAMILIES))])
 TITLES = (
     *(f"{LONG}{end}" for end in ("", ".", ", ironed", ", ironed twice")),
@@ -674,7 +674,7 @@ def test_nearest_texts_are_the_near_misses() -> None:
 
 def test_the_audit_does_not_depend_on_the_order_of_rows() -> None:
     base = smooth(1, 3)
-    images = pictures(base, brighter(base, 8), repainted(base, 12))
+    images = pictures(base, brighter(base, 8), drifted(base, 12))
     rows = [
         {
             "item_id": f"{n:02}",

@@ -17,6 +17,7 @@ from dataset_pipeline.stages.similarity import THUMBNAIL_BYTES, PictureMatch, Pi
 from dataset_pipeline_tests.pictures import CLOTHING, encoded, labelled, needs_clothing, picture
 from dataset_pipeline_tests.stages.crafted import (
     brighter,
+    drifted,
     items,
     repainted,
     scanned,
@@ -114,6 +115,46 @@ def test_is_near(similarity_: float, block: float, toned: float, tone: float, ex
     assert similarity.is_near(match, similarity.limits(DEFAULTS)).tolist() == [expected]
 
 
+def evenness(a: Pixels, b: Pixels) -> float:
+    """As the two are, in the plainest way: median over largest root mean square difference of blocks with an edge."""
+    p, q = (one.reshape(32, 32, 3).astype(np.float64) for one in (a, b))
+    differences, edges = [], []
+    for i in range(0, 30, 2):
+        for j in range(0, 30, 2):
+            one, other = p[i : i + 4, j : j + 4], q[i : i + 4, j : j + 4]
+            differences.append(float(np.sqrt(((one - other) ** 2).mean())))
+            edges.append(min(one.std(axis=(0, 1)).max(), other.std(axis=(0, 1)).max()) >= 20)
+    at_edges = [value for value, is_edge in zip(differences, edges, strict=True) if is_edge]
+    largest = max(differences)
+    return (
+        1.0 if largest <= 3 else float(np.median(at_edges if len(at_edges) >= 8 else differences)) / largest
+    )
+
+
+def test_what_differs_in_one_place_alone_is_another_drawing() -> None:
+    base = smooth(6, 40)
+    noise = np.random.default_rng(6).normal(0, 12, base.shape)
+    noisy = np.clip(base + noise, 0, 255).astype(np.uint8)
+    both = [
+        (base, repainted(base, 12)),
+        (base, drifted(base, 12)),
+        (base, noisy),
+        (noisy, repainted(noisy, 12)),
+    ]
+    both += [(base, brighter(base, 2)), (base, np.clip(base + noise / 4, 0, 255).astype(np.uint8))]
+    near = []
+    for one, other in both:
+        squares = [similarity._square(side) for side in (one, other)]
+        found = similarity._evenness(*squares, np.zeros(40, bool))
+        np.testing.assert_allclose(
+            found, [evenness(a, b) for a, b in zip(one, other, strict=True)], atol=1e-3
+        )
+        pair = np.concatenate([one, other])
+        near.append(similarity.near_pictures(pair, np.arange(40), np.arange(40, 80), DEFAULTS)[0].mean())
+    # Not in a photo: there the rest is no drawing that others share, but detail that nothing else has.
+    assert near == [0, 1, 1, 1, 1, 1]
+
+
 def softly(picture: similarity.Floats) -> similarity.Floats:
     """Every pixel as the mean of itself and its neighbours, weighed 1 2 1 across and down; edges go on."""
     wide = np.pad(picture.reshape(32, 32, 3), ((1, 1), (1, 1), (0, 0)), mode="edge")
@@ -163,7 +204,7 @@ def test_the_quick_decision_equals_the_full_measures() -> None:
     base = smooth(4, 60)
     generator = np.random.default_rng(4)
     copies = [brighter(base, level) for level in (3, 12, 17, 40, 70)]
-    copies += [repainted(base, level) for level in (5, 15, 17, 40)]
+    copies += [drifted(base, level) for level in (5, 15, 17, 40)]
     copies.append(np.clip(base + generator.normal(0, 8, base.shape), 0, 255).astype(np.uint8))
     thumbnails = np.concatenate([base, *copies])
     left = np.tile(np.arange(60), len(copies) + 1)
