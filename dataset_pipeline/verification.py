@@ -19,13 +19,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from numpy.typing import NDArray
 
 from dataset_pipeline.adapters import packages
 from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import croissant, gates, leakage, scores, temporal
+from dataset_pipeline.stages import croissant, datacite, gates, identity, leakage, ro_crate, scores, temporal
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.release import changes, quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key
@@ -67,7 +68,8 @@ CHECKS: Final[Mapping[str, str]] = {
     "variant": "a variant of the pictures is not described, larger than it says, or shows other pictures",
     "package": "tars or the zip do not hold the same items, values and pictures as the Parquet files",
     "count": "a number in a report or a document is not what the tables give",
-    "description": "croissant.json describes what the release does not have, or describes it wrongly",
+    "description": "croissant.json, ro-crate-metadata.json or datacite.json is wrong about the release, or two documents "
+    "disagree about what it is",
     "prediction": "predictions name what the test split does not have, or do not give the scores that are reported",
 }
 
@@ -77,6 +79,7 @@ DIFF: Final = "reports/diff.json"
 BASELINES: Final = "reports/baselines.json"
 
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
+_MAX_CITATION_CHARS: Final = 1 << 20
 _MAX_ROW_GROUP_BYTES: Final = 2 << 30
 """Larger ones are not read."""
 _GOOD_ROW_GROUP_BYTES: Final = 100_000_000
@@ -90,6 +93,8 @@ _REQUIRED: Final = (
     "CHANGELOG.md",
     "datasheet.md",
     "croissant.json",
+    "datacite.json",
+    "ro-crate-metadata.json",
     "provenance.json",
     "metadata/items.parquet",
     "metadata/removed.parquet",
@@ -248,6 +253,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("reports and documents", _check_counts),
         ("changes", _check_changes),
         ("description", _check_croissant),
+        ("other descriptions", _check_descriptions),
         ("predictions", _check_predictions),
     )
     for name, step in steps:
@@ -982,6 +988,45 @@ def _check_croissant(state: _Release) -> None:
         sizes = {path: (state.folder / path).stat().st_size for path in state.files - changed}
         for fault in croissant.faults(document, sizes, _schemas(state), rows):
             state.report("description", _shown(fault), "croissant.json")
+
+
+def _check_descriptions(state: _Release) -> None:
+    """RO-Crate and DataCite, and whether all documents are about one thing."""
+    crate, cited = state.json(ro_crate.NAME), state.json(datacite.NAME)
+    if crate is not None:
+        state.warnings.extend(ro_crate.lint(crate))
+        known = {
+            str(finding.path) for finding in state.findings
+            if finding.check in ("checksum", "file_missing", "file_not_listed")
+        }  # fmt: skip
+        there = state.files - ro_crate.NOT_DESCRIBED
+        sizes = {path: (state.folder / path).stat().st_size for path in there}
+        checksums = {path: file_sha256(state.folder / path) for path in there}
+        for fault in ro_crate.faults(crate, sizes, checksums, known):
+            state.report("description", _shown(fault), ro_crate.NAME)
+    items = state.table("items")
+    if cited is not None:
+        state.warnings.extend(datacite.lint(cited))
+        if items is not None and cited.get("sizes") != [f"{items.height} items"]:
+            told = f"sizes is {_brief(cited.get('sizes'))}, the tables give {items.height} items"
+            state.report("description", told, datacite.NAME)
+    citation = state.document("CITATION.cff")
+    documents = {
+        "croissant.json": state.json("croissant.json"),
+        ro_crate.NAME: crate,
+        datacite.NAME: cited,
+        "CITATION.cff": None if citation is None else _citation(citation),
+        DIFF: state.json(DIFF),
+    }
+    for path, fault in identity.disagreements({path: d for path, d in documents.items() if d is not None}):
+        state.report("description", _shown(fault), path)
+
+
+def _citation(text: str) -> Any:
+    """CITATION.cff, every value as text."""
+    if len(text) > _MAX_CITATION_CHARS:
+        raise ValueError(f"CITATION.cff is longer than {_MAX_CITATION_CHARS} characters")
+    return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts, lists and mappings only
 
 
 def _schemas(state: _Release) -> dict[str, dict[str, str]]:

@@ -259,7 +259,7 @@ LAYOUT = re.compile(
     r"|reports/report\.html|reports/(statistics|cleanliness|leakage|split|duplicates|pii|labels|baselines|licences|images|quality|diff)\.json"
     r"|reports/figures/[a-z0-9_-]+\.(svg|png)|reports/tables/[a-z0-9_]+\.(csv|tex)"
     r"|predictions/[A-Za-z0-9_.-]+\.parquet|notebook/explore\.ipynb"
-    r"|datacite\.json|download\.py|reports/(comparison|completeness|readiness)\.json|reports/paper/[a-z0-9_./-]+"
+    r"|datacite\.json|ro-crate-metadata\.json|download\.py|reports/(comparison|completeness|readiness)\.json|reports/paper/[a-z0-9_./-]+"
 )
 
 
@@ -268,6 +268,7 @@ def test_layout(each: Expected) -> None:
     assert [path for path in files if not LAYOUT.fullmatch(path)] == []
     required = {
         *("README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md", "datasheet.md", "croissant.json"),
+        *("datacite.json", "ro-crate-metadata.json"),
         *("provenance.json", "SHA256SUMS", "reports/report.html"),
         *(
             f"metadata/{name}.parquet"

@@ -6,6 +6,7 @@ pictures are near-duplicates, so that a test that finds a leak has planted it.
 
 import hashlib
 import io
+import json
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ import polars as pl
 from PIL import Image
 
 from dataset_pipeline.adapters import archive
+from dataset_pipeline.adapters.store import to_json
 from dataset_pipeline.config import DatasetConfig
-from dataset_pipeline.stages import croissant, diff, release
+from dataset_pipeline.stages import croissant, datacite, diff, release, ro_crate
 from dataset_pipeline.tables import DECISIONS, PAIRS, REFERENCES, REMOVED, SPLIT_ITEMS, empty
 
 LANGUAGES = ("de", "en", "zh-Hans")
@@ -51,12 +53,14 @@ class Toy:
         }
         parts = {
             "reports": reports,
-            "documents": lambda data: release.documents(
-                self.config, reports, data.columns, self.older_changes
-            ),
+            "documents": lambda data: {
+                **release.documents(self.config, reports, data.columns, self.older_changes),
+                "datacite.json": to_json(datacite.datacite(self.config, quality["counts"])),
+            },
             "croissant": lambda data, files: croissant.croissant(
                 self.config, data.columns, data.rows, files, ACTIVITIES, "dataset_pipeline 0"
             ),
+            "ro_crate": lambda files: ro_crate.ro_crate(self.config, files, "dataset_pipeline 0"),
             "provenance": {"written_at": time.time()},
             "report_html": "<!doctype html><title>report</title>",
             "figures": {"classes.svg": b"<svg/>"},
@@ -166,20 +170,26 @@ def toy(pictures: int = 20, *, side: int = 40, **changes: Any) -> Toy:
 
 
 def sign(folder: Path) -> None:
-    """Write croissant.json and SHA256SUMS anew, as somebody who hides a change would."""
-    import json
-
-    path = folder / "croissant.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    files = {file.path: file for file in archive.list_files(folder)}
-    kept = []
-    for entry in document["distribution"]:
-        if entry["@type"] == "cr:FileObject":
-            if entry["@id"] not in files:
-                continue
-            entry["sha256"] = files[entry["@id"]].sha256
-            entry["contentSize"] = f"{files[entry['@id']].size_bytes} B"
-        kept.append(entry)
-    document["distribution"] = kept
-    path.write_text(json.dumps(document), encoding="utf-8")
+    """Write what says checksums and sizes anew, as somebody who hides a change would."""
+    descriptions = {archive.CROISSANT, archive.RO_CRATE}
+    for name in sorted(descriptions):  # the second describes the first
+        path = folder / name
+        if not path.exists():
+            continue
+        document = json.loads(path.read_text(encoding="utf-8"))
+        files = {file.path: file for file in archive.list_files(folder)}
+        kept = []
+        key = "distribution" if name == archive.CROISSANT else "@graph"
+        for entry in document[key]:
+            if "sha256" in entry:
+                if entry["@id"] not in files:
+                    continue
+                file = files[entry["@id"]]
+                unit = " B" if name == archive.CROISSANT else ""
+                entry |= {"sha256": file.sha256, "contentSize": f"{file.size_bytes}{unit}"}
+            kept.append(entry)
+        document[key] = kept
+        for root in (entry for entry in kept if entry["@id"] == "./"):
+            root["hasPart"] = [{"@id": entry["@id"]} for entry in kept if "sha256" in entry]
+        path.write_text(json.dumps(document), encoding="utf-8")
     (folder / "SHA256SUMS").write_text(archive.checksums(archive.list_files(folder)), encoding="utf-8")

@@ -42,6 +42,7 @@ from dataset_pipeline.tables import (
 CHECKSUMS: Final = "SHA256SUMS"
 PROVENANCE: Final = "provenance.json"
 CROISSANT: Final = "croissant.json"
+RO_CRATE: Final = "ro-crate-metadata.json"
 _ITEMS: Final = "metadata/items.parquet"
 _REMOVED: Final = "metadata/removed.parquet"
 
@@ -86,6 +87,8 @@ class ReleaseParts:
     """Gives the documents (README.md, ...) once the data files are known."""
     croissant: Callable[[DataFiles, list[ReleasedFile]], Mapping[str, Any]]
     """Gives croissant.json once every file but itself, the checksums and the provenance is written."""
+    ro_crate: Callable[[list[ReleasedFile]], Mapping[str, Any]]
+    """Gives ro-crate-metadata.json, likewise, croissant.json included."""
     provenance: Mapping[str, Any]
     report_html: str | None = None
     figures: Mapping[str, bytes] = field(default_factory=dict)
@@ -158,9 +161,11 @@ def write_release(
             write_zip(folder, config, data)
         files = list_files(folder)
         _write(folder, CROISSANT, to_json(parts.croissant(data, files)))
+        files.append(_file(folder, CROISSANT))
+        _write(folder, RO_CRATE, to_json(parts.ro_crate(files)))
         _write(folder, PROVENANCE, to_json(parts.provenance))
         files = sorted(
-            [*files, _file(folder, CROISSANT), _file(folder, PROVENANCE)], key=lambda file: file.path
+            [*files, _file(folder, RO_CRATE), _file(folder, PROVENANCE)], key=lambda file: file.path
         )
         _write(folder, CHECKSUMS, checksums(files))
     return files

@@ -83,6 +83,7 @@ from dataset_pipeline.stages import (
     report,
     result_tables,
     review,
+    ro_crate,
     scores,
     semantic,
     similarity,
@@ -321,6 +322,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     paper,
                     readiness,
                     notebook,
+                    ro_crate,
                     takedowns,
                 ),
                 main_table="metadata/items",
@@ -1230,6 +1232,7 @@ def build_published_archive(work: Work) -> None:
             croissant=lambda data, files: croissant.croissant(
                 config, data.columns, data.rows, files, _activities(work), f"dataset_pipeline {__version__}"
             ),
+            ro_crate=lambda files: ro_crate.ro_crate(config, files, f"dataset_pipeline {__version__}"),
             provenance=_provenance(work),
             report_html=report.render_report(config, reports, drawn, pictures),
             figures=drawn,

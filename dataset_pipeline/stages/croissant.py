@@ -20,8 +20,11 @@ from dataset_pipeline.stages.release import bibtex, column_meanings, licence_url
 from dataset_pipeline.tables import PAIRS, REMOVED
 
 CONFORMS_TO: Final = "http://mlcommons.org/croissant/1.1"
-NOT_DESCRIBED: Final = frozenset({"croissant.json", "provenance.json", "SHA256SUMS"})
-"""Files without a checksum in the document: itself, and the two that may differ between builds."""
+NOT_DESCRIBED: Final = frozenset(
+    {"croissant.json", "ro-crate-metadata.json", "provenance.json", "SHA256SUMS"}
+)
+"""Files without a checksum in the document: itself, the one that describes it, and the two that may differ between
+builds."""
 
 _CONTEXT: Final[Mapping[str, Any]] = {
     "@language": "en",
@@ -300,7 +303,7 @@ def _file_faults(document: Mapping[str, Any], sizes: Mapping[str, int]) -> Itera
                 yield f"file {identifier!r} has no contentUrl"
             elif place in sizes and entry.get("contentSize") != f"{sizes[str(place)]} B":
                 yield f"file {identifier!r}: contentSize is {entry.get('contentSize')!r}, it has {sizes[str(place)]} bytes"
-            expected = _FORMATS.get(PurePosixPath(str(place)).suffix, "text/plain")
+            expected = media_type(str(place))
             if entry.get("encodingFormat") != expected:
                 yield f"file {identifier!r}: encodingFormat is {entry.get('encodingFormat')!r}, expected {expected}"
         elif kind == "cr:FileSet":
@@ -317,7 +320,7 @@ def _identifier_faults(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"the identifier {identifier!r} is given twice"
     generated = _nodes(document.get("prov:wasGeneratedBy")) + _nodes(document.get("prov:wasDerivedFrom"))
     known = {*defined, *_defined(generated)}
-    for reference in sorted(set(_references(document)) - known):
+    for reference in sorted(set(references(document)) - known):
         yield f"{reference!r} is referred to and not there"
 
 
@@ -377,6 +380,11 @@ def _provenance_faults(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"activity {_label(activity)!r} does not say which code did it"
 
 
+def media_type(path: str) -> str:
+    """Media type of a file of the release."""
+    return _FORMATS.get(PurePosixPath(path).suffix, "text/plain")
+
+
 def checksums(document: Mapping[str, Any]) -> dict[str, str]:
     """Path -> SHA-256 that the document gives for it."""
     return {
@@ -428,17 +436,17 @@ def _defined(nodes: Iterable[Any]) -> Iterator[str]:
             yield from _defined(node)
 
 
-def _references(value: Any) -> Iterator[str]:
+def references(value: Any) -> Iterator[str]:
     """Identifiers of objects that say nothing but who is meant."""
     if isinstance(value, Mapping):
         if set(value) == {"@id"}:
             yield str(value["@id"])
         for key, inner in value.items():
             if key not in ("data", "examples", "@context"):
-                yield from _references(inner)
+                yield from references(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _references(inner)
+            yield from references(inner)
 
 
 # -- parts of the document -----------------------------------------------------------------
@@ -511,7 +519,7 @@ def _file_object(file: File) -> dict[str, Any]:
         "name": file.path,
         "contentUrl": file.path,
         "contentSize": f"{file.size_bytes} B",
-        "encodingFormat": _FORMATS.get(PurePosixPath(file.path).suffix, "text/plain"),
+        "encodingFormat": media_type(file.path),
         "sha256": file.sha256,
     }
 

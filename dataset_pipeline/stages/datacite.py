@@ -14,6 +14,13 @@ from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages.licences import licence_ids
 from dataset_pipeline.stages.release import licence_url
 
+NAME: Final = "datacite.json"
+MANDATORY: Final = {
+    "creators": "creators",
+    "publisher": "a destination of kind zenodo",
+    "publicationYear": "date",
+}
+"""Property without which no DOI is registered -> what of dataset.yaml fills it; the others are always there."""
 _SCHEMA: Final = "http://datacite.org/schema/kernel-4"
 
 
@@ -33,7 +40,7 @@ def datacite(config: DatasetConfig, counts: Mapping[str, Any]) -> dict[str, Any]
         "titles": [{"title": config.display_title}],
         "creators": [_creator(creator) for creator in config.creators],
         "publisher": {"name": publishers[0]} if publishers else None,
-        "publicationYear": int(config.date[:4]) if config.date else None,
+        "publicationYear": config.date[:4] if config.date else None,
         "dates": [{"date": config.date, "dateType": "Issued"}] if config.date else None,
         "version": config.version,
         "language": languages[0] if len(languages) == 1 else None,
@@ -61,6 +68,15 @@ def datacite(config: DatasetConfig, counts: Mapping[str, Any]) -> dict[str, Any]
         "url": config.url,
     }
     return {key: value for key, value in document.items() if value not in (None, [], "")}
+
+
+def lint(document: Mapping[str, Any]) -> list[str]:
+    """What a registered DOI cannot do without and the author left open, one line each; nothing where there is no DOI."""
+    return [
+        f"{NAME}: '{name}' is mandatory for a DOI, but missing; set {key} in dataset.yaml"
+        for name, key in MANDATORY.items()
+        if document.get("doi") and not document.get(name)
+    ]
 
 
 def invenio_metadata(config: DatasetConfig, publisher: str) -> dict[str, Any]:

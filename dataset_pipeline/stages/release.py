@@ -354,7 +354,10 @@ def citation(config: DatasetConfig) -> str:
         "version": config.version,
         "date-released": config.date,
         "doi": config.doi,
-        "license": identifiers[0] if len(identifiers) == 1 else None,
+        # Only ids of SPDX's own list are allowed, and a list of them would be a choice.
+        "license": identifiers[0]
+        if len(identifiers) == 1 and not identifiers[0].startswith("LicenseRef-")
+        else None,
         "url": config.url,
         "keywords": list(config.keywords),
         "abstract": config.description,

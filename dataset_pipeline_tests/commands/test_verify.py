@@ -92,7 +92,7 @@ def test_a_good_release_has_no_finding(release: Path) -> None:
     result = verify(release)
     assert [str(finding) for finding in result.findings] == []
     assert result.warnings == ()
-    assert result.facts == {"files": 22, "items": 60, "pictures": 20}
+    assert result.facts == {"files": 24, "items": 60, "pictures": 20}
 
 
 @pytest.mark.parametrize("shape", ["texts", "pictures"])
@@ -592,12 +592,12 @@ def test_changes_that_are_not_those_of_the_report(tmp_path: Path, path: str, old
 
 
 @pytest.mark.parametrize(
-    "report", ["{}", '{"previous": "1.0.0", "version": "1.1.0", "new_items": 60, "splits": {"a": 1}}']
+    "report", ["{}", '{"previous": "0.9.0", "version": "1.0.0", "new_items": 60, "splits": {"a": 1}}']
 )
 def test_a_report_of_changes_in_another_shape(release: Path, report: str) -> None:
     (release / "reports" / "diff.json").write_text(report)
     sign(release)
-    assert checks(release) == {"unreadable"}
+    assert "unreadable" in checks(release)
 
 
 def test_a_report_that_is_no_json(release: Path) -> None:

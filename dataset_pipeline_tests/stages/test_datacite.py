@@ -19,7 +19,7 @@ def test_everything_that_datacite_requires_is_there_once_the_author_has_said_it(
     assert (made["doi"], made["publisher"], made["publicationYear"]) == (
         "10.5281/zenodo.7",
         {"name": "Zenodo"},
-        2026,
+        "2026",
     )
     assert made["titles"] == [{"title": "Toy pictures"}]
     assert made["types"]["resourceTypeGeneral"] == "Dataset"
