@@ -153,6 +153,7 @@ class _Release:
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, int] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     pictures: pl.DataFrame | None = None
     """item_id and released_sha256 of every row of ``data/``; None where that cannot be read."""
@@ -199,6 +200,12 @@ class _Release:
 
     def table(self, name: str) -> pl.DataFrame | None:
         return self.tables.get(name)
+
+    def sha256(self, path: str) -> str:
+        """Of a file's bytes, which are read once."""
+        if path not in self.hashes:
+            self.hashes[path] = file_sha256(self.folder / path)
+        return self.hashes[path]
 
     def document(self, path: str) -> str | None:
         """A text of the release; None where it is missing, which is reported once elsewhere."""
@@ -309,7 +316,7 @@ def _check_checksums(state: _Release) -> None:
         if path not in state.files:
             if path not in _REQUIRED:
                 state.report("file_missing", "named in SHA256SUMS", path)
-        elif file_sha256(state.folder / path) != checksum:
+        elif state.sha256(path) != checksum:
             state.report("checksum", "not what SHA256SUMS says", path)
     for path in sorted(state.files - listed.keys() - {"SHA256SUMS"}):
         state.report("file_not_listed", "not named in SHA256SUMS", path)
@@ -977,7 +984,7 @@ def _check_croissant(state: _Release) -> None:
             state.report("unsafe_path", f"names {_shown(path)}", "croissant.json")
         elif path not in state.files:
             state.report("file_missing", "named in croissant.json", path)
-        elif re.fullmatch(r"[0-9a-f]{64}", checksum) and file_sha256(state.folder / path) != checksum:
+        elif re.fullmatch(r"[0-9a-f]{64}", checksum) and state.sha256(path) != checksum:
             changed.add(path)
             state.report("checksum", "not what croissant.json says", path)
     for path in sorted(state.files - described.keys() - croissant.NOT_DESCRIBED):
@@ -1001,7 +1008,7 @@ def _check_descriptions(state: _Release) -> None:
         }  # fmt: skip
         there = state.files - ro_crate.NOT_DESCRIBED
         sizes = {path: (state.folder / path).stat().st_size for path in there}
-        checksums = {path: file_sha256(state.folder / path) for path in there}
+        checksums = {path: state.sha256(path) for path in there}
         for fault in ro_crate.faults(crate, sizes, checksums, known):
             state.report("description", _shown(fault), ro_crate.NAME)
     items = state.table("items")

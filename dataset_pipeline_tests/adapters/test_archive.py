@@ -28,7 +28,7 @@ def test_the_layout_is_the_documented_one(written: Path) -> None:
         [
             "CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "SHA256SUMS", "croissant.json",
             "data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet",
-            "data/validation-00000-of-00001.parquet", "datasheet.md", "metadata/decisions.parquet", "metadata/duplicate_pairs.parquet",
+            "data/validation-00000-of-00001.parquet", "datacite.json", "ro-crate-metadata.json", "datasheet.md", "metadata/decisions.parquet", "metadata/duplicate_pairs.parquet",
             "metadata/items.parquet", "metadata/references.parquet", "metadata/removed.parquet", "provenance.json", "reports/diff.json", "reports/figures/classes.svg",
             "reports/leakage.json", "reports/quality.json", "reports/report.html", "reports/tables/splits.csv",
         ]

@@ -560,6 +560,36 @@ def test_a_stale_report(release: Path) -> None:
     assert checks(release) == {"count"}
 
 
+@pytest.mark.parametrize(
+    ("path", "old", "new", "expected"),
+    [
+        ("datacite.json", '"version": "1.0.0"', '"version": "1.0.1"', "datacite.json: version: says 1.0.1, croissant.json says 1.0.0"),
+        ("datacite.json", '"60 items"', '"61 items"', "datacite.json: sizes is"),
+        ("datacite.json", "Toy pictures", "Other pictures", "datacite.json: title: says Other pictures"),
+        ("datacite.json", '"date": "2026-01-02"', '"date": "2025-01-02"', "datacite.json: date: says 2025-01-02"),
+        ("datacite.json", "by-sa/4.0", "by/4.0", "datacite.json: licences: says https://creativecommons.org/licenses/by/4.0"),
+        ("CITATION.cff", "version: 1.0.0", "version: 1.0.1", "CITATION.cff: version: says 1.0.1"),
+        ("CITATION.cff", "family-names: Example", "family-names: Sample", "CITATION.cff: creators: says Ada Sample"),
+        ("CITATION.cff", "license: CC-BY-SA-4.0", "license: MIT", "CITATION.cff: licences: says https://opensource.org/license/mit"),
+        ("croissant.json", '"version": "1.0.0"', '"version": "1.0.1"', "CITATION.cff: version: says 1.0.0, croissant.json says 1.0.1"),
+        ("croissant.json", '"splits/items": 36', '"splits/items": 37', "croissant.json: splits are"),
+        ("croissant.json", '"sc:ImageObject"', '"sc:Text"', "croissant.json: field 'items/image' is"),
+        ("ro-crate-metadata.json", '"version": "1.0.0"', '"version": "1.0.1"', "ro-crate-metadata.json: version: says 1.0.1"),
+        ("ro-crate-metadata.json", '"name": "Ada Example"', '"name": "Eve"', "ro-crate-metadata.json: creators: says Eve"),
+        ("reports/diff.json", '"version": "1.0.0"', '"version": "1.0.1"', "reports/diff.json: version: says 1.0.1"),
+    ],
+)  # fmt: skip
+def test_descriptions_that_are_wrong_or_disagree(
+    release: Path, path: str, old: str, new: str, expected: str
+) -> None:
+    text = (release / path).read_text()
+    assert old in text
+    (release / path).write_text(text.replace(old, new, 1))
+    sign(release)
+    told = [str(finding) for finding in verify(release).findings]
+    assert any(line.startswith(f"description: {expected}") for line in told), told
+
+
 def changed_since(folder: Path) -> Path:
     """A second release, with ten items more than the first."""
     example = with_removed(toy(version="1.1.0"))

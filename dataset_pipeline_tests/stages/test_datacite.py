@@ -1,9 +1,12 @@
 """What repositories of research data are told, person by person and licence by licence."""
 
+from typing import Any
+
 import pytest
+from datacite import schema45
 
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages.datacite import datacite, invenio_metadata
+from dataset_pipeline.stages.datacite import datacite, invenio_metadata, lint
 from dataset_pipeline_tests.toy_release import toy_config
 
 COUNTS = {"items_by_language": {"": 1, "de": 3, "und": 1}, "released_items": 5}
@@ -33,6 +36,38 @@ def test_everything_that_datacite_requires_is_there_once_the_author_has_said_it(
     assert (made["language"], made["sizes"]) == ("de", ["5 items"])
     assert [right["rightsIdentifier"] for right in made["rightsList"]] == ["cc-by-sa-4.0"]
     assert made["relatedIdentifiers"][0]["relatedIdentifier"] == "https://example.org/noise"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"creators": [{"name": "Madonna", "affiliation": "Example Ltd"}]},  # a person of one name
+        {"licence": "CC-BY-4.0 AND LicenseRef-shop", "keywords": ["a", "b"], "url": "https://example.org/x"},
+        {"description": None, "title": None},
+    ],
+    ids=["all", "one name", "two licences", "bare"],
+)
+def test_it_follows_the_schema_of_datacite(changes: dict[str, Any]) -> None:
+    given = {
+        "doi": "10.5281/zenodo.7",
+        "creators": PEOPLE,
+        "publish": {"archive": {"kind": "zenodo"}},
+        **changes,
+    }
+    made = datacite(toy_config(**given), COUNTS)
+    assert [error.message for error in schema45.validator.iter_errors(made)] == []
+    assert lint(made) == []
+
+
+def test_what_a_doi_cannot_do_without_is_named() -> None:
+    bare = {"creators": [], "date": None}
+    assert lint(datacite(toy_config(**bare), COUNTS)) == []  # without a DOI nobody asks
+    assert lint(datacite(toy_config(doi="10.5281/zenodo.7", **bare), COUNTS)) == [
+        "datacite.json: 'creators' is mandatory for a DOI, but missing; set creators in dataset.yaml",
+        "datacite.json: 'publisher' is mandatory for a DOI, but missing; set a destination of kind zenodo in dataset.yaml",
+        "datacite.json: 'publicationYear' is mandatory for a DOI, but missing; set date in dataset.yaml",
+    ]
 
 
 def test_nothing_is_invented() -> None:

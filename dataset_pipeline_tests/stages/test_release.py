@@ -1,8 +1,10 @@
 """The documents: every number from the reports, nothing from the data trusted as markup."""
 
+import jsonschema
 import polars as pl
 import pytest
 import yaml
+from check_jsonschema.builtin_schemas import get_builtin_schema
 
 from dataset_pipeline.stages import diff, release
 from dataset_pipeline.tables import PAIRS, REMOVED, empty
@@ -228,6 +230,23 @@ def test_citation_tells_people_from_organisations() -> None:
         {"name": "Example Ltd"},
     ]
     assert citation["cff-version"] == "1.2.0"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"doi": "10.5281/zenodo.7", "keywords": ["noise"]},
+        {"creators": [{"name": "Madonna", "orcid": "0000-0002-1825-0097"}, {"name": "The toy makers"}]},
+        {"creators": [], "date": None, "url": None, "description": None, "title": None},
+        {"licence": "CC-BY-4.0 AND CC0-1.0"},
+        {"licence": "LicenseRef-shop"},  # no id that the schema knows
+    ],
+    ids=["all", "people", "bare", "two licences", "own licence"],
+)
+def test_the_citation_follows_the_schema_of_its_format(changes: dict[str, object]) -> None:
+    schema = get_builtin_schema("vendor.citation-file-format")
+    document = yaml.load(release.citation(toy_config(**changes)), Loader=yaml.BaseLoader)
+    assert [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(document)] == []
 
 
 def differing(version: str, old: pl.DataFrame, new: pl.DataFrame) -> dict[str, object]:
