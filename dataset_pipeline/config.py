@@ -1259,6 +1259,16 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
+def yaml_texts(text: str, *, max_chars: int = 1 << 20) -> Any:
+    """A YAML document of somebody else, every value as text; raises ``ValueError`` where it is none, or too long."""
+    if len(text) > max_chars:
+        raise ValueError(f"a YAML document of more than {max_chars} characters")
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts, lists and mappings only
+    except yaml.YAMLError as error:
+        raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from None
+
+
 def version_order(version: str) -> tuple[tuple[int, ...], bool, list[tuple[int, int, str]]]:
     """Precedence of semantic versions: a pre-release comes before its release, numbers before words."""
     core, _, extra = version.partition("-")

@@ -19,14 +19,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from dataset_pipeline.adapters import packages
+from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.store import file_sha256
-from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside
+from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside, yaml_texts
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import croissant, datacite, gates, identity, leakage, ro_crate, scores, temporal
+from dataset_pipeline.stages import croissant, datacite, gates, identity, leakage, remade, ro_crate, scores, temporal
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.release import changes, quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key
@@ -75,11 +76,11 @@ CHECKS: Final[Mapping[str, str]] = {
 
 LEAKAGE: Final = "reports/leakage.json"
 SPLIT: Final = "reports/split.json"
+REPORT: Final = "reports/report.html"
 DIFF: Final = "reports/diff.json"
 BASELINES: Final = "reports/baselines.json"
 
 _MAX_DOCUMENT_BYTES: Final = 64 << 20
-_MAX_CITATION_CHARS: Final = 1 << 20
 _MAX_ROW_GROUP_BYTES: Final = 2 << 30
 """Larger ones are not read."""
 _GOOD_ROW_GROUP_BYTES: Final = 100_000_000
@@ -261,6 +262,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("changes", _check_changes),
         ("description", _check_croissant),
         ("other descriptions", _check_descriptions),
+        ("documents made again", _check_remade),
         ("predictions", _check_predictions),
     )
     for name, step in steps:
@@ -1022,18 +1024,48 @@ def _check_descriptions(state: _Release) -> None:
         "croissant.json": state.json("croissant.json"),
         ro_crate.NAME: crate,
         datacite.NAME: cited,
-        "CITATION.cff": None if citation is None else _citation(citation),
+        "CITATION.cff": None if citation is None else yaml_texts(citation),
         DIFF: state.json(DIFF),
     }
     for path, fault in identity.disagreements({path: d for path, d in documents.items() if d is not None}):
         state.report("description", _shown(fault), path)
 
 
-def _citation(text: str) -> Any:
-    """CITATION.cff, every value as text."""
-    if len(text) > _MAX_CITATION_CHARS:
-        raise ValueError(f"CITATION.cff is longer than {_MAX_CITATION_CHARS} characters")
-    return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts, lists and mappings only
+def documents_code() -> str:
+    """Fingerprint of the code that turns reports into documents."""
+    return settings_version(code_version(*remade.CODE), remade.templates())
+
+
+def _check_remade(state: _Release) -> None:
+    """Documents and tables against the reports that their numbers come from, every one of them."""
+    told = state.json("provenance.json")
+    reports = {
+        path.removeprefix("reports/").removesuffix(".json"): state.json(path)
+        for path in sorted(path for path in state.files if re.fullmatch(r"reports/[^/]+\.json", path))
+    }
+    page = state.document(REPORT)
+    if told is None or "quality" not in reports or None in reports.values():
+        return
+    if page is not None and remade.told_digest(page) != remade.digest(reports):
+        state.report("count", "was made from other reports than those beside it", REPORT)
+    if told.get("documents_code") != documents_code():
+        state.warnings.append(
+            "documents were made by other code, so they are not made again to compare their numbers"
+        )
+        return
+    config = DatasetConfig.model_validate_json(told["config_json"])
+    schemas = [columns for path, columns in _schemas(state).items() if path.startswith("data/")]
+    given: Any = reports
+    try:
+        made = remade.made_again(config, given, schemas[0], told["measured_mib_per_s"])
+    except TemplateError as error:
+        raise ValueError(f"a report lacks what a document says: {error}") from None
+    for path, text in made.items():
+        found = state.document(path)
+        if found is None:
+            state.report("file_missing", "it follows from the reports", path)
+        elif found != text:
+            state.report("count", _shown(remade.first_difference(found, text)), path)
 
 
 def _schemas(state: _Release) -> dict[str, dict[str, str]]:

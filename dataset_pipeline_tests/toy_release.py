@@ -4,6 +4,7 @@ Belongs here: crafted tables and the calls that make a release of them. Noise, b
 pictures are near-duplicates, so that a test that finds a leak has planted it.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -19,8 +20,9 @@ from PIL import Image
 from dataset_pipeline.adapters import archive
 from dataset_pipeline.adapters.store import to_json
 from dataset_pipeline.config import DatasetConfig
-from dataset_pipeline.stages import croissant, datacite, diff, release, ro_crate
+from dataset_pipeline.stages import croissant, datacite, diff, release, remade, ro_crate
 from dataset_pipeline.tables import DECISIONS, PAIRS, REFERENCES, REMOVED, SPLIT_ITEMS, empty
+from dataset_pipeline.verification import documents_code
 
 LANGUAGES = ("de", "en", "zh-Hans")
 
@@ -61,8 +63,13 @@ class Toy:
                 self.config, data.columns, data.rows, files, ACTIVITIES, "dataset_pipeline 0"
             ),
             "ro_crate": lambda files: ro_crate.ro_crate(self.config, files, "dataset_pipeline 0"),
-            "provenance": {"written_at": time.time()},
-            "report_html": "<!doctype html><title>report</title>",
+            "provenance": {
+                "written_at": time.time(),
+                "config_json": self.config.model_dump_json(),
+                "measured_mib_per_s": {},
+                "documents_code": documents_code(),
+            },
+            "report_html": remade.with_digest('<meta charset="utf-8"><title>report</title>', reports),
             "figures": {"classes.svg": b"<svg/>"},
             "result_tables": {"splits.csv": "split,items\n"},
             **self.parts,
@@ -169,8 +176,17 @@ def toy(pictures: int = 20, *, side: int = 40, **changes: Any) -> Toy:
     return Toy(config, items, images, stored)
 
 
-def sign(folder: Path) -> None:
-    """Write what says checksums and sizes anew, as somebody who hides a change would."""
+def sign(folder: Path, *, with_page: bool = True) -> None:
+    """Write what says checksums and sizes anew, as somebody who hides a change would.
+
+    ``with_page``: also which reports the page says that it was made from.
+    """
+    page = folder / "reports" / "report.html"
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        reports = {path.stem: json.loads(path.read_text()) for path in page.parent.glob("*.json")}
+        text = page.read_text()
+        if with_page:
+            page.write_text(text.replace(str(remade.told_digest(text)), remade.digest(reports)))
     descriptions = {archive.CROISSANT, archive.RO_CRATE}
     for name in sorted(descriptions):  # the second describes the first
         path = folder / name

@@ -80,6 +80,7 @@ from dataset_pipeline.stages import (
     raw,
     readiness,
     release,
+    remade,
     report,
     result_tables,
     review,
@@ -1233,8 +1234,8 @@ def build_published_archive(work: Work) -> None:
                 config, data.columns, data.rows, files, _activities(work), f"dataset_pipeline {__version__}"
             ),
             ro_crate=lambda files: ro_crate.ro_crate(config, files, f"dataset_pipeline {__version__}"),
-            provenance=_provenance(work),
-            report_html=report.render_report(config, reports, drawn, pictures),
+            provenance=_provenance(work, measured),
+            report_html=remade.with_digest(report.render_report(config, reports, drawn, pictures), reports),
             figures=drawn,
             result_tables=result_tables.files_of(result_tables.result_tables(reports))
             | _proposed_repair(work)
@@ -1306,8 +1307,10 @@ def _activities(work: Work) -> list[croissant.Activity]:
     ]  # fmt: skip
 
 
-def _provenance(work: Work) -> dict[str, Any]:
+def _provenance(work: Work, measured: dict[str, float]) -> dict[str, Any]:
     """What made this release, and what may differ between two builds of the same input."""
+    from dataset_pipeline.verification import documents_code
+
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "dataset": work.config.name,
@@ -1330,6 +1333,9 @@ def _provenance(work: Work) -> dict[str, Any]:
             source.id: sources.source_fingerprint(source, work.dataset.base) for source in work.config.sources
         },
         "config": work.config.model_dump(mode="json"),
+        "config_json": work.config.model_dump_json(),  # in its order, which documents follow
+        "measured_mib_per_s": measured,
+        "documents_code": documents_code(),
     }
 
 
