@@ -24,7 +24,14 @@ from dataset_pipeline.adapters.destinations import (
 )
 from dataset_pipeline.adapters.folder import publish_folder
 from dataset_pipeline.adapters.mirrors import MirrorHealth, check_mirror
-from dataset_pipeline.adapters.store import Snapshot, Store, explained_os_errors, to_json, write_atomically
+from dataset_pipeline.adapters.store import (
+    Snapshot,
+    Store,
+    content_id,
+    explained_os_errors,
+    to_json,
+    write_atomically,
+)
 from dataset_pipeline.config import (
     DatasetConfig,
     FolderDestination,
@@ -85,6 +92,7 @@ def publish_release(request: Request, progress: Progress | None = None) -> Recor
     """
     config = request.config
     release = LocalRelease.open(request.release, config.name, config.version, config.display_title)
+    _require_audited(request, release)
     if found := clearance.obstacles(
         config, _reports(request.release), _missing_evidence(config, request.base)
     ):
@@ -147,6 +155,19 @@ def check_mirrors(
             hint="Publish it first: dataset-pipeline publish CONFIG --to NAME",
         )
     return found
+
+
+def _require_audited(request: Request, release: LocalRelease) -> None:
+    """Raise where the release folder is not, to the byte, what the gates have passed; new checksums hide nothing."""
+    with explained_os_errors(request.release):
+        if content_id(request.release) == request.snapshot.id:
+            return
+    for path in sorted(release.checksums):
+        release.checked(path)  # names the file, where its checksum tells
+    raise GateError(
+        f"{request.release}: is not the archive that passed its gates: files were changed, added or lost since",
+        hint="Build the release again",
+    )
 
 
 def published_otherwise(

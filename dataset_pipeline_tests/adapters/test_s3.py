@@ -418,6 +418,15 @@ def test_what_only_a_person_can_mend_is_said_at_once(
     assert "sets/toy/latest" not in rclone.names()
 
 
+def test_a_file_over_the_limit_of_a_bucket(rclone: Host, small: LocalRelease) -> None:
+    huge = replace(small, sizes={**small.sizes, "README.md": (5 << 40) + 1})
+    with pytest.raises(
+        OutsideWorldError, match=r"README\.md: 5497558138881 bytes, and a bucket takes 5 TiB a file"
+    ):
+        rclone.publish(huge)
+    assert "sets/toy/latest" not in rclone.names()
+
+
 def test_a_bucket_that_is_not_there(moto: Host, small: LocalRelease) -> None:
     missing = moto.settings.model_copy(update={"bucket": "no-such-bucket-here"})
     with pytest.raises(ConfigError, match="no such bucket"):

@@ -20,6 +20,7 @@ from dataset_pipeline_tests.adapters.hosts.tree import tree
 from dataset_pipeline_tests.building import Bench, contents, failures
 from dataset_pipeline_tests.defs.test_gates import BAD, WARNINGS, spoil_asset
 from dataset_pipeline_tests.small_dataset import rows, write_dataset, write_manifest
+from dataset_pipeline_tests.toy_release import sign
 
 CONFIRMED = {"confirm": "1.0.0"}
 
@@ -71,6 +72,18 @@ def test_a_release_that_no_gate_has_seen_is_not_published(copy: Bench) -> None:
     assert not result.success
     assert "has not run on the newest snapshot" in failures(result)
     assert not (config.parent / "shelf").exists()
+
+
+@pytest.mark.parametrize("change", ["README.md", "notes.txt"])
+def test_a_release_that_was_changed_behind_new_checksums_is_not_published(copy: Bench, change: str) -> None:
+    """The gates saw another folder; checksums that were written anew must not open the way."""
+    (copy.release / change).unlink(missing_ok=True)  # the snapshot may be the same file
+    (copy.release / change).write_text("# Mine", encoding="utf-8")
+    sign(copy.release)
+    result = copy.run("published_to_shelf", settings=CONFIRMED)
+    assert not result.success
+    assert "is not the archive that passed its gates" in failures(result)
+    assert not (copy.config_path.parent / "shelf").exists()
 
 
 def test_a_version_that_is_not_built_is_not_published(copy: Bench) -> None:
