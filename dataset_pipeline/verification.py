@@ -27,7 +27,17 @@ from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside, yaml_texts
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import croissant, datacite, gates, identity, leakage, remade, ro_crate, scores, temporal
+from dataset_pipeline.stages import (
+    croissant,
+    datacite,
+    gates,
+    identity,
+    leakage,
+    remade,
+    ro_crate,
+    scores,
+    temporal,
+)
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.release import changes, quality_report
 from dataset_pipeline.stages.similarity import text_chars, text_key

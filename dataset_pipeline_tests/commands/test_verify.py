@@ -363,7 +363,9 @@ def dated(item_id: str, date: str | None) -> pl.Expr:
 def test_faults_of_a_split_in_time(
     date: pl.Expr | None, report: dict[str, object], check: str, tmp_path: Path
 ) -> None:
-    assert checks(in_time(tmp_path / "release", date, **report)) == {check}
+    found = checks(in_time(tmp_path / "release", date, **report))
+    assert check in found
+    assert found <= {check, "count", "unreadable"}  # the card, which tells the periods too, is stale then
 
 
 def test_a_split_in_time_without_dates(tmp_path: Path) -> None:
