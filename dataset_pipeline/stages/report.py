@@ -265,11 +265,11 @@ def report_pictures(
                 row, f"similarity {row['similarity']:.3f}, {row['split']} and {row['other_split']}"
             )
         ],
-        alike=[
+        alike=tuple(
             found
             for row in alike.to_dicts()
             for found in pair(row, f"cosine {row['similarity']:.3f}, {row['split']} and {row['other_split']}")
-        ],
+        ),
     )
 
 
