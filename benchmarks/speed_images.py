@@ -4,7 +4,7 @@
     python benchmarks/speed_images.py [FOLDER] [--times 2] [--rounds 3] [--hashes 10000,100000] [--write]
 
 Prints a markdown section; ``--write`` puts it into docs/quality/peers.md in place of the one that is there. All programs use all cores and take turns, so that another load on the machine hits all of them;
-the best round counts. Starting processes and imports are not counted. CPU milliseconds are of all processes together. Bare
+the best round counts. Starting processes and imports are not counted. CPU milliseconds are of all processes together; they count where the machine has another load. Bare
 decoding reads the files and decodes JPEGs at the scale that the scan decodes them at, and does nothing else.
 Then the search for near hashes, of which imagededup's compares all pairs. Without a folder: the clothing photos.
 """
@@ -31,7 +31,7 @@ from dataset_pipeline.adapters.images import SCAN_SIDE_PX, hash_files, scan_imag
 from dataset_pipeline.config import CleanImages
 
 DOCUMENT = ROOT / "docs" / "quality" / "peers.md"
-QUERIES = 1000
+QUERIES = 200
 """So many hashes are looked for in a large set; all of them would take imagededup's search hours."""
 BATCH = 256  # as in a build
 
@@ -146,7 +146,7 @@ def pictures(folder: Path, times: int, rounds: int) -> Iterator[str]:
     scan_run = runs["**this pipeline's scan**"]
     yield (
         f"{engine.processes} cores, the same {len(locations):,} photos in turns, the best of {rounds} rounds; without the start of processes and "
-        "imports. CPU milliseconds are of all processes together. Bare decoding reads the files and decodes them at the scale "
+        "imports. CPU milliseconds are of all processes together; they count where the machine has another load. Bare decoding reads the files and decodes them at the scale "
         "at which the scan does, and nothing else; the scan also measures, hashes and makes the thumbnail."
     )
     yield ""
