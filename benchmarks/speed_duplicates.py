@@ -537,18 +537,6 @@ def orders_by_minhash(count: int, _folder: str) -> Work:
     return work
 
 
-def orders_audited(count: int, _folder: str) -> Work:
-    texts = orders(count)
-
-    def work() -> Answer:
-        found, uncompared = near_texts_audited(texts)
-        return Answer(
-            len(found), lambda: f"{share_of_sample(texts, found)}; {uncompared:,} comparisons left out"
-        )
-
-    return work
-
-
 def orders_deduplicated(count: int, _folder: str) -> Work:
     return deduplicated(
         made_items(title=orders(count)),
@@ -636,7 +624,6 @@ WORST = (
     Row("one text: leak audit", one_text_audited, (LARGE,)),
     Row("order confirmations: MinHash", orders_by_minhash, (MIDDLE,)),
     Row("order confirmations: who stays", orders_deduplicated, (MIDDLE,)),
-    Row("order confirmations: leak audit, search", orders_audited, (MIDDLE,)),
     Row("order confirmations: leak audit, whole", audit_of_orders, (MIDDLE,)),
     Row("long texts, any two near: who stays", alike_deduplicated, (MIDDLE,)),
     Row("faint pictures of one pHash: pairs", pictures_of(low_texture), (MIDDLE,)),
