@@ -692,8 +692,9 @@ def document(quick: bool, only: str) -> Iterator[str]:
     yield "## Worst cases"
     yield ""
     yield (
-        "Everything in one crowd: pictures and texts of which (nearly) all are candidates of each other. Time and memory "
-        "stay in proportion to the items; what that costs is said in the last column and below."
+        "Everything in one crowd: pictures and texts of which (nearly) all are candidates of each other. The work is bounded "
+        "by the settings below; what that costs is said in the last column. Crowds of texts and of near pictures are measured at 100,000 "
+        "only: how they grow from there is not."
     )
     yield ""
     yield from table(WORST, quick, only)
