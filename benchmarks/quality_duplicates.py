@@ -436,7 +436,11 @@ class Overlays:
             found = list(picture_pairs._products(originals, np.arange(len(originals)), None, alone))
         left, right = (np.concatenate([part[side] for part in found]) for side in (0, 1))
         is_new = ~similarity.near_pictures(originals, left, right, PICTURES)[0]
-        self.different = originals[left[is_new]], originals[right[is_new]]
+        left, right = left[is_new], right[is_new]
+        loosest = {"TEXTURED_SHARE": 0.7, "MIN_ALIKE_PARTS": 4, "MAX_COVERED": 0.4, "MIN_FINE_SIMILARITY": 0}
+        with mock.patch.multiple(similarity, **loosest):
+            holds = self._hold(originals[left], originals[right])
+        self.different = originals[left[holds]], originals[right[holds]]
         copies = np.concatenate(
             [collection.copies[change].thumbnails for kind in LINKED for change in CHANGES[kind]]
         )
