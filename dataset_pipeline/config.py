@@ -812,6 +812,10 @@ class Release(Settings):
         ("parquet",),
         description="parquet is always there; webdataset: tars as well; zip: one zip with pictures as files and a table",
     )
+    mini: bool = Field(
+        False,
+        description="a sample in mini/ with every class and split, under 5 % of the size where these fit into it",
+    )
     max_shard_mib: int = Field(256, ge=1, le=4096, description="no Parquet file or tar is larger")
     rows_per_row_group: int = Field(
         100, ge=1, le=1000, description="at most; what a viewer or a reader of single rows reads at once"

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
-from dataset_pipeline.adapters import packages
+from dataset_pipeline.adapters import packages, shards
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside, yaml_texts
@@ -35,6 +35,7 @@ from dataset_pipeline.stages import (
     leakage,
     remade,
     ro_crate,
+    sample,
     scores,
     temporal,
 )
@@ -78,6 +79,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "picture_metadata": "a picture's file holds more than the picture: EXIF, GPS, XMP, comments, trailing bytes",
     "variant": "a variant of the pictures is not described, larger than it says, or shows other pictures",
     "package": "tars or the zip do not hold the same items, values and pictures as the Parquet files",
+    "sample": "the sample in mini/ is no good release, no part of this one, or larger than it says",
     "count": "a number in a report or a document is not what the tables give",
     "description": "croissant.json, ro-crate-metadata.json or datacite.json is wrong about the release, or two documents "
     "disagree about what it is",
@@ -268,6 +270,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("splits in time", _check_time),
         ("shards and pictures", _check_data),
         ("tars and zip", _check_packages),
+        ("sample", _check_sample),
         ("reports and documents", _check_counts),
         ("changes", _check_changes),
         ("description", _check_croissant),
@@ -837,6 +840,52 @@ def _check_packages(state: _Release) -> None:
             _compare_package(state, found.rows, expected, path)
 
 
+def _check_sample(state: _Release) -> None:
+    """The sample, where there is one: a good release by itself, with every class and split, and a part of this one."""
+    files = {path for path in state.files if path.startswith(f"{sample.FOLDER}/")}
+    items = state.table("items")
+    if not files or items is None or state.pictures is None:
+        return
+    whole, part = state.folder, _Release(state.folder / sample.FOLDER)
+    try:
+        result = verify(part.folder)
+    except ConfigError as error:
+        state.report("sample", _shown(error), sample.FOLDER)
+        return
+    for finding in result.findings:
+        state.report("sample", str(finding), sample.FOLDER)
+    if result.findings:
+        return
+    _list_files(part)
+    _read_tables(part)
+    rows, _ = _read_shards(part, _shards(part), items.columns)
+    if rows is None:
+        return
+    expected = items.join(state.pictures, on="item_id").join(rows.select("item_id"), on="item_id", how="semi")
+    _compare_with_metadata(state, rows, expected.select(rows.columns), sample.FOLDER, "sample")
+    for column in ("label", "split"):
+        missing = set(items[column].drop_nulls()) - set(rows[column])
+        if missing:
+            state.report("sample", f"has no item of the {column} {_some(missing)}", sample.FOLDER)
+    told = (part.json("reports/quality.json") or {}).get("sample")
+    share = told.get("share_of_size") if isinstance(told, dict) else None
+    if not isinstance(share, float):
+        state.report("sample", "does not say how large it is", f"{sample.FOLDER}/reports/quality.json")
+        return
+    paths = [path for path in files if path.startswith(f"{sample.FOLDER}/data/")]
+    size = sum((whole / path).stat().st_size for path in paths)
+    of = sum((whole / path).stat().st_size for path in state.files if path.startswith("data/"))
+    allowed = max(share, sample.LARGEST_SHARE) * of + _FILE_BYTES * len(paths)
+    if size > allowed:
+        state.report(
+            "sample", f"its data takes {size / of:.1%} of the size, and it says {share:.1%}", sample.FOLDER
+        )
+
+
+_FILE_BYTES: Final = 64 << 10
+"""What a small Parquet file may hold beside pictures and texts: schema, footer, dictionaries."""
+
+
 def _compare_package(state: _Release, rows: list[dict[str, Any]], expected: pl.DataFrame, where: str) -> None:
     odd = {name for row in rows for name in row.keys() ^ set(expected.columns)}
     if odd:
@@ -1066,8 +1115,13 @@ def _check_remade(state: _Release) -> None:
     config = DatasetConfig.model_validate_json(told["config_json"])
     schemas = [columns for path, columns in _schemas(state).items() if path.startswith("data/")]
     given: Any = reports
+    sizes: dict[str, dict[str, int]] = {}
+    for folder in shards.variant_folders(config):
+        for path, split in _shards(_Release(state.folder, state.files), folder):
+            of_folder = sizes.setdefault(folder, {})
+            of_folder[split] = of_folder.get(split, 0) + (state.folder / path).stat().st_size
     try:
-        made = remade.made_again(config, given, schemas[0], told["measured_mib_per_s"])
+        made = remade.made_again(config, given, schemas[0], told["measured_mib_per_s"], sizes)
     except TemplateError as error:
         raise ValueError(f"a report lacks what a document says: {error}") from None
     for path, text in made.items():

@@ -56,7 +56,9 @@ class Toy:
         parts = {
             "reports": reports,
             "documents": lambda data: {
-                **release.documents(self.config, reports, data.columns, self.older_changes),
+                **release.documents(
+                    self.config, reports, data.columns, self.older_changes, shard_bytes=data.bytes
+                ),
                 "datacite.json": to_json(datacite.datacite(self.config, quality["counts"])),
             },
             "croissant": lambda data, files: croissant.croissant(

@@ -101,6 +101,8 @@ class ReleaseParts:
     """Name -> ``predictions/<name>.parquet``."""
     attributions: pl.LazyFrame | None = None
     """Rows of ATTRIBUTION.csv."""
+    sample: Callable[[Path, DataFiles], None] | None = None
+    """Writes a sample of the release, itself a release, into a folder of its own below the one it is given."""
     notebook: Callable[[Path], str] | None = None
     """Gives ``notebook/explore.ipynb``, executed in the release folder it is given."""
 
@@ -155,6 +157,8 @@ def write_release(
             _write(folder, name, text)
         if parts.notebook is not None:
             _write(folder, "notebook/explore.ipynb", parts.notebook(folder))
+        if parts.sample is not None:
+            parts.sample(folder, data)
         if "webdataset" in config.release.formats:
             write_webdataset(folder, config, data)
         if "zip" in config.release.formats:

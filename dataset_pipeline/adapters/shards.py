@@ -63,6 +63,10 @@ class DataFiles:
     """Split -> paths of its shards, in order."""
     rows: Mapping[str, int]
     """Split -> rows."""
+    bytes: Mapping[str, Mapping[str, int]]
+    """Folder -> split -> bytes of its shards."""
+    sizes: pl.DataFrame
+    """item_id and picture_bytes: of the picture as ``data/`` holds it, 0 where there is none."""
 
 
 class Bounds:
@@ -116,10 +120,12 @@ def write_data(
     pictures = _Pictures(read_image, release_image, len(config.release.images) if has_images else 1)
     shards: dict[str, tuple[str, ...]] = {}
     counts: dict[str, int] = {}
+    sizes = [pl.DataFrame(schema={"item_id": pl.String, "picture_bytes": pl.Int64})]
     done = 0
     folders = variant_folders(config) if has_images else ["data"]
     for name in folders:
         (folder / name).mkdir(parents=True)
+    in_bytes: dict[str, dict[str, int]] = {name: {} for name in folders}
     for split in config.split.ratios:
         part = rows.filter(pl.col("split") == split)
         if part.is_empty():
@@ -135,15 +141,18 @@ def write_data(
                     writers, group.tables, group.distinct_bytes if is_shared else group.bytes, strict=True
                 ):
                     writer.write(table, weight, group.draw, was_end=group.was_end)
+                sizes.append(group.sizes)
                 done += group.tables[0].num_rows
                 if progress is not None:
                     progress(done, rows.height)
         shards[split] = tuple(f"data/{name}" for name in writers[0].names)
+        for name, writer in zip(folders, writers, strict=True):
+            in_bytes[name][split] = sum((folder / name / file).stat().st_size for file in writer.names)
         counts[split] = part.height
     if unknown := sorted(set(rows["split"].unique().to_list()) - set(config.split.ratios)):
         raise ValueError(f"items carry splits that split.ratios does not name: {unknown}")
     columns = {name: "image" if name == "image" else str(schema.field(name).type) for name in schema.names}
-    return DataFiles(columns, shards, counts)
+    return DataFiles(columns, shards, counts, in_bytes, pl.concat(sizes))
 
 
 def variant_folders(config: DatasetConfig) -> list[str]:
@@ -325,6 +334,8 @@ class _Group:
     """Of the pictures, a variant."""
     distinct_bytes: list[int]
     """Likewise, a picture of several rows counted once."""
+    sizes: pl.DataFrame
+    """item_id and picture_bytes of the first variant."""
     draw: float
     was_end: bool
     """Whether a shard ended before it in the release before."""
@@ -347,6 +358,7 @@ def _row_groups(rows: pl.DataFrame, schema: pa.Schema, pictures: _Pictures, size
             [_table(part, list(column), schema) for column in columns],
             [sum(of_variant) for of_variant in sizes],
             [sum(n for n, new in zip(of_variant, is_new, strict=True) if new) for of_variant in sizes],
+            part.select("item_id", pl.Series("picture_bytes", sizes[0], dtype=pl.Int64)),
             draws[start],
             was_end[start],
         )

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import functools
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ from dataset_pipeline.stages import (
     result_tables,
     review,
     ro_crate,
+    sample,
     scores,
     semantic,
     similarity,
@@ -316,6 +317,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     archive,
                     shards,
                     packages,
+                    sample,
                     released_images,
                     report,
                     result_tables,
@@ -1227,7 +1229,7 @@ def build_published_archive(work: Work) -> None:
         archive.ReleaseParts(
             reports=reports,
             documents=lambda data: {
-                **release.documents(config, reports, data.columns, older_changes, measured),
+                **release.documents(config, reports, data.columns, older_changes, measured, data.bytes),
                 "datacite.json": to_json(datacite.datacite(config, reports["quality"]["counts"])),
             },
             croissant=lambda data, files: croissant.croissant(
@@ -1243,6 +1245,9 @@ def build_published_archive(work: Work) -> None:
             paper=written.files,
             predictions=predictions,
             attributions=attribution.attributions(items, config),
+            sample=functools.partial(_write_sample, work, reports, items, pairs)
+            if config.release.mini
+            else None,
             notebook=(lambda folder: notebook.executed_notebook(folder, config))
             if config.release.notebook
             else None,
@@ -1257,6 +1262,70 @@ def build_published_archive(work: Work) -> None:
 def _nearest_tables(config: DatasetConfig) -> tuple[str, ...]:
     """Tables of the most similar pairs across splits."""
     return ("nearest_pairs",) if config.split.semantic is None else ("nearest_pairs", "nearest_semantic")
+
+
+def _write_sample(
+    work: Work,
+    reports: Mapping[str, Mapping[str, Any]],
+    items: pl.LazyFrame,
+    pairs: pl.LazyFrame,
+    folder: Path,
+    data: shards.DataFiles,
+) -> None:
+    """Write the release's sample, a release itself, into its folder."""
+    from dataset_pipeline.verification import documents_code
+
+    drawn, share = sample.draw_sample(items.collect(), data.sizes)
+
+    def part(table: pl.LazyFrame) -> pl.LazyFrame:
+        return table.join(drawn.lazy(), on="item_id", how="semi")
+
+    kept = part(items).collect()
+    pairs_of_sample = part(pairs).join(drawn.lazy(), left_on="other_item_id", right_on="item_id", how="semi")
+    config = sample.sample_config(work.config, drawn.height, reports["quality"]["counts"]["released_items"])
+    told = sample.sample_reports(work.config, reports, kept, pairs_of_sample.collect(), share)
+    archive.write_release(
+        folder / sample.FOLDER,
+        config,
+        archive.ReleaseTables(
+            kept.lazy(),
+            work.inputs["raw_images"].table("images"),
+            empty(REMOVED).lazy(),
+            pairs_of_sample,
+            part(work.inputs["cleaned_items"].table("references")),
+            part(work.inputs["deduplicated_items"].table("decisions")),
+        ),
+        archive.ReleaseParts(
+            reports=told,
+            documents=lambda data: {
+                **release.documents(config, told, data.columns, shard_bytes=data.bytes),
+                "CHANGELOG.md": "# Changelog\n\nSee the changelog of the whole dataset.\n",
+                "datacite.json": to_json(datacite.datacite(config, told["quality"]["counts"])),
+            },
+            croissant=lambda data, files: croissant.croissant(
+                config, data.columns, data.rows, files, _activities(work), f"dataset_pipeline {__version__}"
+            ),
+            ro_crate=lambda files: ro_crate.ro_crate(config, files, f"dataset_pipeline {__version__}"),
+            provenance={
+                "sample_of": work.config.name,
+                "version": work.config.version,
+                "config_json": config.model_dump_json(),
+                "measured_mib_per_s": {},
+                "documents_code": documents_code(),
+            },
+            attributions=attribution.attributions(kept.lazy(), config),
+        ),
+        sources.read_image_bytes,
+        lambda data, hidden: released_images.release_images(data, config.release.images, hidden),
+    )
+    work.writer.facts["sample"] = (
+        f"{drawn.height:,} of {data.sizes.height:,} items, {share:.1%} of the size"
+        + (
+            f": an item of every class and split does not fit into {sample.LARGEST_SHARE:.0%}"
+            if share > sample.LARGEST_SHARE
+            else ""
+        )
+    )
 
 
 def _proposed_repair(work: Work) -> dict[str, str]:

@@ -163,17 +163,18 @@ def documents(
     columns: Mapping[str, str],
     older_changes: str = "",
     measured: Mapping[str, float] | None = None,
+    shard_bytes: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, str]:
     """Path -> text of README.md, LICENSE, CITATION.cff, datasheet.md, CHANGELOG.md and, where it is public, download.py.
 
     ``reports``: name -> JSON report; 'quality' (see :func:`quality_report`) is required, and sections
     of reports that are missing are left out. ``columns``: column of the shards -> 'image', 'string' or 'int64'.
     ``older_changes``: CHANGELOG.md of the release that the report 'diff' compares this one with.
-    ``measured``: destination -> MiB/s.
+    ``measured``: destination -> MiB/s. ``shard_bytes``: folder of shards -> split -> bytes.
     """
     places = mirrors(config, measured)
     return {
-        "README.md": card(config, reports, columns, places),
+        "README.md": card(config, reports, columns, places, shard_bytes),
         **({"download.py": download_script(config, places)} if places else {}),
         "LICENSE": licence_text(config, reports),
         "CITATION.cff": citation(config),
@@ -183,17 +184,26 @@ def documents(
 
 
 def card(
-    config: DatasetConfig, reports: Reports, columns: Mapping[str, str], places: Sequence[Mirror] = ()
+    config: DatasetConfig,
+    reports: Reports,
+    columns: Mapping[str, str],
+    places: Sequence[Mirror] = (),
+    shard_bytes: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """The dataset card: YAML front matter for Hugging Face, then Markdown for people."""
     front = yaml.safe_dump(
-        front_matter(config, reports, columns), sort_keys=False, allow_unicode=True, width=100
+        front_matter(config, reports, columns, shard_bytes), sort_keys=False, allow_unicode=True, width=100
     )
     return f"---\n{front}---\n\n{_render('card.md.j2', config, reports, columns, places)}"
 
 
-def front_matter(config: DatasetConfig, reports: Reports, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Metadata of the card, in the keys Hugging Face reads."""
+def front_matter(
+    config: DatasetConfig,
+    reports: Reports,
+    columns: Mapping[str, str],
+    shard_bytes: Mapping[str, Mapping[str, int]] | None = None,
+) -> dict[str, Any]:
+    """Metadata of the card, in the keys Hugging Face reads. Its libraries ignore splits of unknown size."""
     counts = reports["quality"]["counts"]
     languages = [tag for tag in counts["items_by_language"] if tag not in ("", "und", "zxx", "mul")]
     primary = sorted({tag.split("-")[0].lower() for tag in languages})
@@ -203,13 +213,22 @@ def front_matter(config: DatasetConfig, reports: Reports, columns: Mapping[str, 
         if name in counts["items_by_split"]
     }
     folders = variant_configs(config, columns)
+    has_sample = config.release.mini
+    has_names = len(folders) > 1 or has_sample
     infos = [
         {
-            **({"config_name": name} if len(folders) > 1 else {}),
+            **({"config_name": name} if has_names else {}),
             "features": [{"name": column, "dtype": kind} for column, kind in columns.items()],
-            "splits": [{"name": split_name(split), "num_examples": count} for split, count in splits.items()],
+            "splits": [
+                {
+                    "name": split_name(split),
+                    "num_examples": count,
+                    **({"num_bytes": shard_bytes[folder][split]} if shard_bytes else {}),
+                }
+                for split, count in splits.items()
+            ],
         }
-        for name in folders
+        for name, folder in folders.items()
     ]
     front: dict[str, Any] = {
         "pretty_name": config.display_title,
@@ -223,13 +242,13 @@ def front_matter(config: DatasetConfig, reports: Reports, columns: Mapping[str, 
         "configs": [
             {
                 "config_name": name,
-                **({"default": True} if len(folders) > 1 and folder == "data" else {}),
+                **({"default": True} if has_names and folder == "data" else {}),
                 "data_files": [
                     {"split": split_name(split), "path": f"{folder}/{split}-?????-of-?????.parquet"}
                     for split in splits
                 ],
             }
-            for name, folder in folders.items()
+            for name, folder in [*folders.items(), *([("mini", "mini/data")] if has_sample else [])]
         ],
         "dataset_info": infos[0] if len(infos) == 1 else infos,
     }

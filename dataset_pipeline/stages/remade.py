@@ -30,10 +30,14 @@ def templates() -> str:
 
 
 def made_again(
-    config: DatasetConfig, reports: Reports, columns: Mapping[str, str], measured: Mapping[str, float]
+    config: DatasetConfig,
+    reports: Reports,
+    columns: Mapping[str, str],
+    measured: Mapping[str, float],
+    shard_bytes: Mapping[str, Mapping[str, int]],
 ) -> dict[str, str]:
     """Path -> text of every document and table that the reports decide; CHANGELOG.md needs an earlier release too."""
-    documents = release.documents(config, reports, columns, "", measured)
+    documents = release.documents(config, reports, columns, "", measured, shard_bytes)
     del documents["CHANGELOG.md"]
     tables = result_tables.files_of(result_tables.result_tables(reports)) if "statistics" in reports else {}
     return documents | {f"reports/tables/{name}": text for name, text in tables.items()}

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.adapters.packages import webdataset_key
+from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.verification import verify
 from dataset_pipeline_tests.toy_release import Toy, sign, toy, toy_config
 
@@ -373,3 +374,24 @@ def assert_found(release: Path, told: str) -> None:
 def test_formats_that_cannot_be(formats: list[str]) -> None:
     with pytest.raises(ValueError, match=r"parquet is what|at most once|rar"):
         toy_config(release={"formats": formats})
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["tarfile.TarFile.addfile", "zipfile.ZipFile.writestr", "pyarrow.parquet.ParquetWriter.write_table"],
+)
+def test_a_disk_that_fills_while_files_are_written(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(place, full)
+    with pytest.raises(OutsideWorldError, match="out: No space left on device") as raised:
+        packed().write(tmp_path / "out")
+    assert raised.value.exit_status == 3
+    # No list of checksums: nobody takes what is there for a release.
+    assert not (tmp_path / "out" / "SHA256SUMS").exists()
+    monkeypatch.undo()
+    packed().write(tmp_path / "out")
+    assert verify(tmp_path / "out").findings == ()
