@@ -610,7 +610,7 @@ def test_the_most_similar_texts_are_shown_as_they_are_released() -> None:
 def test_pictures_repeat_and_are_no_more_than_asked_for() -> None:
     assert chosen() == chosen()
     assert chosen(limit=0) == report.Pictures(
-        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[], reported=[], alike=[]
+        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[], reported=[]
     )
     assert len(chosen(limit=1000).random) == 24
 
@@ -618,7 +618,7 @@ def test_pictures_repeat_and_are_no_more_than_asked_for() -> None:
 def test_pictures_without_a_thumbnail_are_left_out() -> None:
     blank = images().with_columns(thumbnail=pl.lit(None, pl.Binary))
     assert chosen(images=blank) == report.Pictures(
-        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[], reported=[], alike=[]
+        random=[], removed=[], merged=[], nearest=[], suspicious=[], leaking=[], reported=[]
     )
 
 
