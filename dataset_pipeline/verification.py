@@ -1115,13 +1115,20 @@ def _check_remade(state: _Release) -> None:
     config = DatasetConfig.model_validate_json(told["config_json"])
     schemas = [columns for path, columns in _schemas(state).items() if path.startswith("data/")]
     given: Any = reports
-    sizes: dict[str, dict[str, int]] = {}
-    for folder in shards.variant_folders(config):
-        for path, split in _shards(_Release(state.folder, state.files), folder):
-            of_folder = sizes.setdefault(folder, {})
-            of_folder[split] = of_folder.get(split, 0) + (state.folder / path).stat().st_size
+    # Sizes are the card's own: a shard of another size has another checksum, which is found elsewhere.
+    sizes = re.findall(r"(?m)^ +num_examples: \d+\n +num_bytes: (\d+)$", state.document("README.md") or "")
+    by_split = given["quality"]["counts"]["items_by_split"]
+    places = [
+        (folder, split)
+        for folder in shards.variant_folders(config)
+        for split in config.split.ratios
+        if split in by_split
+    ]
+    in_bytes: dict[str, dict[str, int]] = {}
+    for (folder, split), size in zip(places, sizes, strict=False):
+        in_bytes.setdefault(folder, {})[split] = int(size)
     try:
-        made = remade.made_again(config, given, schemas[0], told["measured_mib_per_s"], sizes)
+        made = remade.made_again(config, given, schemas[0], told["measured_mib_per_s"], in_bytes)
     except TemplateError as error:
         raise ValueError(f"a report lacks what a document says: {error}") from None
     for path, text in made.items():
