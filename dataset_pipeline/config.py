@@ -345,7 +345,7 @@ FaceAction = Literal["off", "report", "blur", "drop", "review"]
 
 
 class PiiImages(Settings):
-    """Faces in pictures. What the detector finds and misses is measured in docs/quality/faces.md."""
+    """Faces in pictures. ``benchmarks/quality_faces.py`` measures what the detector finds and misses."""
 
     faces: FaceAction = Field(
         "off",
