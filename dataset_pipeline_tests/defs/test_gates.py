@@ -142,6 +142,22 @@ def version_too_low(folder: Path) -> None:
     sign(folder)
 
 
+def doubted_languages(folder: Path) -> None:
+    """Three of the forty items have a text that does not look like its language."""
+    path = folder / "language_doubts.parquet"
+    rows = [
+        {
+            "item_id": f"item-0{n}",
+            "column": "caption",
+            "declared": "en",
+            "evidence": "script",
+            "found": "cyrillic",
+        }
+        for n in range(3)
+    ]
+    pl.DataFrame(rows, schema=pl.read_parquet(path).schema).write_parquet(path)
+
+
 def overruled(folder: Path) -> None:
     """A decision on an item that no source has."""
     path = folder / "decisions.parquet"
@@ -201,6 +217,7 @@ BAD: dict[str, dict[str, Spoil]] = {
         "licence_present": change("items", null("licence"), rows=4),
         "images_pass_checks": change("items", text("shop/nowhere.png", "image_ref"), rows=2),
         "image_warnings_few": change("image_checks", pl.lit(9).cast(pl.Int64).alias("reported"), rows=2),
+        "language_doubts_few": doubted_languages,
         "item_ids_unique": twice("items"),
         "no_control_characters_caption": change("items", text(f"{SECRET}\x1b", "caption"), rows=4),
         "no_markup_caption": change("items", text(f"<b>{SECRET}</b>", "caption"), rows=1),
@@ -261,6 +278,7 @@ WARNINGS = (
     ("raw_texts", "rows_readable"),
     ("raw_images", "formats_common"),
     ("cleaned_items", "image_warnings_few"),
+    ("cleaned_items", "language_doubts_few"),
     ("cleaned_items", "no_markup_caption"),
     ("cleaned_items", "languages_well_formed"),
     ("cleaned_items", "languages_known"),
