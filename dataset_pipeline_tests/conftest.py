@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dataset_pipeline_tests.building import Bench, bench
 from dataset_pipeline_tests.small_dataset import write_dataset
+
+settings.register_profile("untimed", deadline=None)  # how fast a machine is decides no test
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
