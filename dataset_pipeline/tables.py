@@ -302,7 +302,9 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
     "detail": "what was found",
     "kept_item_id": "the item that this one duplicates",
     "other_item_id": "id of the other item; the larger of the two",
-    "kind": "what the two items share",
+    "kind": "the kind of pair, or of question",
+    "value": "what an answer is worth: doubt, from 0 to 1, times the items in question",
+    "found": "what was found",
     "annotator": "who gave the label, as the config names them",
     "suggested": "the label that a model without the item's leak group would give",
     "own_probability": "that model's probability of the item's own label; the lower, the more suspicious",
@@ -316,7 +318,7 @@ PAIR_KINDS: Final[Mapping[str, str]] = {
     "same_pixels": "the decoded pictures are identical",
     "near_image": "the pictures are nearly identical: verified on their pixels, whatever search proposed the pair",
     "same_text": "all texts are identical after normalisation, letter case and spacing apart",
-    "near_text": "the texts are nearly identical: verified by the Jaccard similarity of their shingles",
+    "near_text": "the texts are nearly identical: their words are equal, or the Jaccard similarity of their shingles says so",
 }
 
 MATCH_KINDS: Final[Mapping[str, str]] = {
