@@ -13,6 +13,7 @@ from dataset_pipeline.tables import (
     RELEASED_ITEMS,
     REMOVED,
     RESERVED_COLUMNS,
+    REVIEW,
     SPLIT_ITEMS,
 )
 
@@ -26,6 +27,7 @@ TABLES = [
     RELEASED_ITEMS,
     ANNOTATIONS,
     LABEL_CANDIDATES,
+    REVIEW,
 ]
 
 
