@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -228,10 +229,29 @@ def other_picture(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members[first] = (members[first][0], members[second][1])
 
 
-def other_json(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+def change_json(members: list[tuple[tarfile.TarInfo, bytes]], **values: object) -> None:
     place = next(place for place, (m, _) in enumerate(members) if m.name.endswith(".json"))
     row = json.loads(members[place][1])
-    members[place] = (members[place][0], json.dumps({**row, "author": "somebody else"}).encode())
+    members[place] = (members[place][0], json.dumps({**row, **values}).encode())
+
+
+def broken_json(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    place = next(place for place, (m, _) in enumerate(members) if m.name.endswith(".json"))
+    members[place] = (members[place][0], b"{")
+
+
+def two_pictures(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    place = next(place for place, (m, _) in enumerate(members) if m.name.endswith(".png"))
+    member = tarfile.TarInfo(members[place][0].name.replace(".png", ".jpg"))
+    members.insert(place, (member, members[place][1]))
+
+
+def other_key(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    key = members[0][0].name.partition(".")[0]
+    for member, _ in members:
+        name, _, extension = member.name.partition(".")
+        if name == key:
+            member.name = f"another.{extension}"
 
 
 def other_class(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
@@ -265,7 +285,15 @@ def twice(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     ("edit", "told"),
     [
         (other_picture, "released_sha256: 1 items"),
-        (other_json, "author: 1 items"),
+        (partial(change_json, author="somebody else"), "author: 1 items"),
+        (partial(change_json, price=7), "columns differ from metadata/items.parquet: price"),
+        (
+            partial(change_json, author={"name": "Ada"}),
+            "values of other types than in metadata/items.parquet",
+        ),
+        (broken_json, "does not hold an item"),
+        (other_key, "sample 'another' is item"),
+        (two_pictures, "has 2 pictures"),
         (other_class, ".cls is not what"),
         (folder_name, "is not a plain file named KEY.EXTENSION"),
         (link, "is not a plain file named KEY.EXTENSION"),
@@ -370,9 +398,16 @@ def assert_found(release: Path, told: str) -> None:
 # -- config and disk -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("formats", [["zip"], ["parquet", "zip", "zip"], ["parquet", "rar"]])
-def test_formats_that_cannot_be(formats: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"parquet is what|at most once|rar"):
+@pytest.mark.parametrize(
+    ("formats", "told"),
+    [
+        (["zip"], "parquet is what"),
+        (["parquet", "zip", "zip"], "at most once"),
+        (["parquet", "rar"], "input_value='rar'"),
+    ],
+)
+def test_formats_that_cannot_be(formats: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
         toy_config(release={"formats": formats})
 
 

@@ -22,7 +22,8 @@ from dataset_pipeline.adapters.released_images import release_images
 from dataset_pipeline.adapters.shards import described_variants
 from dataset_pipeline.config import Baselines, ReleasedImages
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import baselines, diff, result_tables
+from dataset_pipeline.stages import baselines, diff, result_tables, ro_crate, sample
+from dataset_pipeline.stages.release import quality_report
 from dataset_pipeline.tables import IMAGE_WARNINGS, PAIRS, REMOVED
 from dataset_pipeline.verification import CHECKS, documents_code, verify
 from dataset_pipeline_tests.pictures import encoded, picture
@@ -475,7 +476,52 @@ def test_what_counts_as_a_leak_is_what_the_release_says(
 def test_a_report_that_admits_a_leak(release: Path) -> None:
     (release / "reports" / "leakage.json").write_text('{"cross_split_pairs": 3}')
     sign(release)
-    assert "leak" in checks(release)
+    leak, lacking = verify(release).findings
+    assert str(leak) == "leak: reports/leakage.json: cross_split_pairs is 3, a release needs 0"
+    # Of a leak the card says more than that.
+    assert str(lacking).startswith(
+        "unreadable: documents made again could not be checked: a report lacks what a document says: "
+    )
+
+
+# -- sample --------------------------------------------------------------------------------
+
+
+def sampled(folder: Path, where: pl.Expr) -> Path:
+    """A release with a sample, itself a good release, of the items of ``where``."""
+    whole, part = toy(), toy()
+    whole.write(folder)
+    part.items = part.items.filter(where)
+    counts = quality_report(whole.items.lazy(), whole.removed.lazy(), whole.pairs.lazy())
+    leaks = {"cross_split_pairs": 0, "random_split_pairs": 7}
+    part.reports = sample.sample_reports(
+        whole.config, {"quality": counts, "leakage": leaks}, part.items, part.pairs, 0.9
+    )
+    part.write(folder / sample.FOLDER)
+    sign(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        (pl.col("item_id") < "0010", set()),
+        (pl.col("label") != "class 2", {"sample: mini: has no item of the label class 2"}),
+        (pl.col("split") != "test", {"sample: mini: has no item of the split test"}),
+    ],
+)
+def test_a_sample_without_a_class_or_a_split(where: pl.Expr, told: set[str], tmp_path: Path) -> None:
+    found = verify(sampled(tmp_path / "release", where)).findings
+    # croissant.json of this release describes no sample
+    assert {str(finding) for finding in found if finding.check != "file_not_listed"} == told
+
+
+def test_a_sample_that_is_no_release(release: Path) -> None:
+    (release / sample.FOLDER).mkdir()
+    (release / sample.FOLDER / "notes.txt").write_text("notes")
+    sign(release)
+    [finding] = [finding for finding in verify(release).findings if finding.check == "sample"]
+    assert "expected a release folder" in finding.detail
 
 
 # -- pictures ------------------------------------------------------------------------------
@@ -560,6 +606,43 @@ def test_a_page_that_was_made_from_other_reports(release: Path) -> None:
     assert "count: reports/report.html: was made from other reports than those beside it" in told
 
 
+def with_tables(folder: Path) -> Path:
+    """A release with the tables that follow from its statistics."""
+    example = toy()
+    counts = {
+        "released_items": 60,
+        "splits": [{"value": "train", "items": 36}, {"value": "test", "items": 12}],
+    }
+    example.reports["statistics"] = {"counts": counts, "classes": [], "languages": [], "removed": []}
+    tables = result_tables.files_of(result_tables.result_tables(example.reports))
+    example.parts["result_tables"] = tables
+    example.write(folder)
+    return folder
+
+
+def test_a_table_that_follows_from_the_reports_and_is_missing(tmp_path: Path) -> None:
+    release = with_tables(tmp_path / "release")
+    (release / "reports" / "tables" / "splits.tex").unlink()
+    sign(release)
+    assert [str(finding) for finding in verify(release).findings] == [
+        "file_missing: reports/tables/splits.tex: it follows from the reports"
+    ]
+
+
+@pytest.mark.parametrize(("told", "is_fine"), [(None, False), (0, False), (1, True), (2, False)])
+def test_items_in_outside_sets_that_the_report_does_not_count(
+    tmp_path: Path, told: int | None, is_fine: bool
+) -> None:
+    example = with_removed(toy())
+    reason = pl.when(pl.col("item_id") == "gone-2").then(pl.lit("in_outside_set")).otherwise("reason")
+    example.removed = example.removed.with_columns(reason=reason)
+    if told is not None:
+        example.reports["decontamination"] = {"removed": told, "sets": {}}
+    example.write(tmp_path / "release")
+    expected = f"count: reports/decontamination.json: removed is {told or 0}, the tables give 1 items in outside sets"
+    assert [str(f) for f in verify(tmp_path / "release").findings] == ([] if is_fine else [expected])
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new", "told"),
     [
@@ -579,16 +662,7 @@ def test_a_number_in_a_document_or_table_that_its_report_does_not_give(
     tmp_path: Path, path: str, old: str, new: str, told: str
 ) -> None:
     """Every line is compared, not only the ones that a reader looks at first."""
-    example = toy()
-    counts = {
-        "released_items": 60,
-        "splits": [{"value": "train", "items": 36}, {"value": "test", "items": 12}],
-    }
-    example.reports["statistics"] = {"counts": counts, "classes": [], "languages": [], "removed": []}
-    tables = result_tables.files_of(result_tables.result_tables(example.reports))
-    example.parts["result_tables"] = tables
-    release = tmp_path / "release"
-    example.write(release)
+    release = with_tables(tmp_path / "release")
     assert verify(release).findings == ()
     text = (release / path).read_text()
     assert old in text
@@ -679,6 +753,16 @@ def test_changes_that_are_not_those_of_the_report(tmp_path: Path, path: str, old
     (release / path).write_text(text.replace(old, new, 1))
     sign(release)
     assert checks(release) == {"count"}
+
+
+def test_a_research_object_with_a_fault_of_its_own(release: Path) -> None:
+    path = release / ro_crate.NAME
+    text = path.read_text()
+    assert text.count('"https://w3id.org/ro/crate/1.1"') == 1
+    path.write_text(text.replace('"https://w3id.org/ro/crate/1.1"', '"https://w3id.org/ro/crate/0.2"'))
+    sign(release)
+    told = [str(finding) for finding in verify(release).findings]
+    assert any(line.startswith(f"description: {ro_crate.NAME}: does not conform to") for line in told), told
 
 
 @pytest.mark.parametrize(
