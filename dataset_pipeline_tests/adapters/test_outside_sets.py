@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from dataset_pipeline.adapters import outside_sets
+from dataset_pipeline.adapters.sources import list_images, read_manifest
 from dataset_pipeline.config import DatasetConfig, OutsideSet
 from dataset_pipeline_tests.pictures import encoded, picture
 
@@ -124,8 +125,6 @@ def test_what_cannot_be_read_is_said_in_a_line(
 
 
 def test_pictures_of_a_folder_of_a_manifest_and_of_parquet(tmp_path: Path) -> None:
-    from dataset_pipeline.adapters.sources import list_images, read_manifest
-
     (tmp_path / "test/cats").mkdir(parents=True)
     (tmp_path / "test/cats/1.png").write_bytes(encoded(picture(1)))
     (tmp_path / "test/2.png").write_bytes(encoded(picture(2)))

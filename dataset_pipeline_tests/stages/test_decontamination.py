@@ -18,6 +18,7 @@ from dataset_pipeline.stages.decontamination import (
     find_matches,
     outside_pictures,
 )
+from dataset_pipeline.stages.similarity import near_pictures
 from dataset_pipeline.tables import IMAGES, OUTSIDE_LINES, OUTSIDE_PICTURES
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.stages.crafted import items, scanned, smooth, thumbnails_as_images
@@ -228,8 +229,6 @@ def test_entries_that_match_many_items_are_named_first() -> None:
 def test_near_pictures_are_those_of_an_obvious_search(
     is_exhaustive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataset_pipeline.stages.similarity import near_pictures
-
     if not is_exhaustive:
         monkeypatch.setattr(decontamination, "EXHAUSTIVE_COMPARISONS", 0)
     monkeypatch.setattr(decontamination, "_ROWS", 7)  # several blocks, none of them full

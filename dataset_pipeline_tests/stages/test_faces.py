@@ -7,9 +7,9 @@ import pytest
 
 from dataset_pipeline.config import DatasetConfig, PiiImages
 from dataset_pipeline.stages import faces, gates
-from dataset_pipeline.stages.clean import clean_items
+from dataset_pipeline.stages.clean import Cleaned, clean_items
 from dataset_pipeline.tables import FACES, IMAGE_WARNINGS, IMAGES, REMOVED
-from dataset_pipeline_tests.stages.test_clean import analysed, make_config, raw_item, verdicts
+from dataset_pipeline_tests.stages.test_clean import RAW_SCHEMA, analysed, make_config, raw_item, verdicts
 
 
 def face(score: float = 0.95, top: int = 10, height: int = 40) -> dict[str, Any]:
@@ -28,17 +28,11 @@ def pictures(**found: list[dict[str, Any]] | None) -> pl.LazyFrame:
     return pl.LazyFrame(rows, schema=dict(IMAGES))
 
 
-def cleaned(action: str, images: pl.LazyFrame, decisions: pl.DataFrame | None = None) -> Any:
+def cleaned(action: str, images: pl.LazyFrame, decisions: pl.DataFrame | None = None) -> Cleaned:
     names = [ref.removeprefix("s/") for ref in images.collect()["image_ref"]]
-    raw = pl.LazyFrame([raw_item(name) for name in names], schema={**_raw_schema()})
+    raw = pl.LazyFrame([raw_item(name) for name in names], schema=RAW_SCHEMA)
     config: DatasetConfig = make_config(pii={"images": {"faces": action}})
     return clean_items(raw, images, analysed(raw), config, None, decisions)
-
-
-def _raw_schema() -> dict[str, Any]:
-    from dataset_pipeline_tests.stages.test_clean import RAW_SCHEMA
-
-    return RAW_SCHEMA
 
 
 def decision(item_id: str, kind: str) -> pl.DataFrame:
