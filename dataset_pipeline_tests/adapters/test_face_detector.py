@@ -18,7 +18,7 @@ from dataset_pipeline.commands.check import require_sound_settings
 from dataset_pipeline.config import PiiImages, load_config
 from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.verification import verify
-from dataset_pipeline_tests.building import Bench, bench, contents, failures
+from dataset_pipeline_tests.building import Bench, bench, contents, failures, materialised
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.small_dataset import write_dataset
 
@@ -60,6 +60,13 @@ def test_faces_below_the_least_side_are_not_looked_for() -> None:
     assert load(90, 1280).find(portrait(120)) == []
 
 
+class Failing:
+    """A detector that cannot search any picture."""
+
+    def find(self, picture: Image.Image) -> Any:
+        raise RuntimeError("stack expects a non-empty list")
+
+
 def test_one_row_a_picture_and_none_where_it_cannot_be_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,10 +77,6 @@ def test_one_row_a_picture_and_none_where_it_cannot_be_searched(
     found = find_faces(batch, REPORT)
     assert found.schema == pl.Schema(face_detector.FOUND)
     assert found["faces"].list.len().to_list() == [1, 0]
-
-    class Failing:
-        def find(self, picture: Image.Image) -> Any:
-            raise RuntimeError("stack expects a non-empty list")
 
     monkeypatch.setattr(face_detector, "load", lambda *_: Failing())
     assert find_faces(batch, REPORT)["faces"].to_list() == [None, None]
@@ -99,6 +102,19 @@ def test_a_missing_detector_is_one_line_that_says_how_to_get_it(
 # -- a whole build -------------------------------------------------------------------------------
 
 FACES = ("03.png", "04.png")
+
+
+def test_pictures_that_cannot_be_searched_stop_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_dataset(tmp_path / "source", pii={"images": {"faces": "report"}})
+    monkeypatch.setattr(face_detector, "load", lambda *_: Failing())
+    with bench(config, tmp_path / "storage") as made:
+        result = made.run("raw_texts", "raw_images", "cleaned_items", "deduplicated_items")
+    failed = {e.check_name: e.description for e in result.get_asset_check_evaluations() if not e.passed}
+    assert failed.keys() == {"faces_acted_on"}
+    assert "the pictures of 40 could not be searched for faces" in str(failed["faces_acted_on"])
+    assert materialised(result)[-1] == "cleaned_items"
 
 
 def with_portraits(folder: Path, **changes: Any) -> Path:

@@ -15,6 +15,7 @@ import pytest
 from dataset_pipeline.adapters import clip
 from dataset_pipeline.verification import verify
 from dataset_pipeline_tests.building import RUNS, Bench, bench, failures, materialised
+from dataset_pipeline_tests.defs.test_gates import gate_of, judge, report
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.small_dataset import HEADER, ITEMS, rows, write_dataset, write_manifest
 
@@ -229,6 +230,11 @@ def test_items_that_a_model_calls_alike_share_a_split(
         result = made.run()
         assert result.success, failures(result)
         release = made.release
+        told = json.loads((release / "reports/leakage.json").read_text(encoding="utf-8"))["semantic"]
+        gate = "train_test_split", "semantic_neighbours_together"
+        assert gate_of(made, *gate).is_blocking
+        crossing = report("leakage", semantic={**told, "cross_split_pairs": 1})
+        assert not judge(made, *gate, crossing, tmp_path).is_passed
 
     groups = pl.read_parquet(release / "metadata/items.parquet").select("item_id", "leak_group")
     alike = groups.filter(
@@ -236,7 +242,6 @@ def test_items_that_a_model_calls_alike_share_a_split(
     )
     # 02 and 03, and 20 and 21, have one owner each.
     assert alike["item_id"].sort().to_list() == ["item-02", "item-03", "item-20", "item-21"]
-    told = json.loads((release / "reports/leakage.json").read_text(encoding="utf-8"))["semantic"]
     assert (told["cross_split_pairs"], told["left_apart_pairs"]) == (0, 0)
     assert told["kinds"]["image"]["vectors"] == ITEMS
     page = (release / "reports/report.html").read_text(encoding="utf-8")

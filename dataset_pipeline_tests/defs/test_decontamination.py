@@ -17,6 +17,8 @@ from dataset_pipeline.tables import REMOVED, empty
 from dataset_pipeline.verification import verify
 from dataset_pipeline_tests.building import bench, failures, materialised
 from dataset_pipeline_tests.command_line import run
+from dataset_pipeline_tests.defs.test_gates import judge
+from dataset_pipeline_tests.defs.test_gates import report as spoiled_report
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.small_dataset import ITEMS, rows, write_dataset
 
@@ -87,6 +89,17 @@ def test_documented_example_builds(tmp_path: Path) -> None:
         assert matches["item_id"].to_list() == [f"item-{n:02}" for n in range(6)]
         assert matches["outside"].to_list()[-1] == "05.png"
         assert verify(release).findings == ()
+        # Item 5 is in a set that is only reported: that is told and stops nothing.
+        failed = {
+            e.check_name: e.severity.value for e in result.get_asset_check_evaluations() if not e.passed
+        }
+        assert failed == {"outside_sets_apart": "WARN"}
+        unread = {
+            name: {**one, "pictures": 0, "texts": 0, "sha256": 0} for name, one in report["sets"].items()
+        }
+        spoil = spoiled_report("decontamination", sets=unread)
+        outcome = judge(made, "deduplicated_items", "outside_sets_readable", spoil, tmp_path)
+        assert not outcome.is_passed
         page = (release / "reports/report.html").read_text(encoding="utf-8")
         assert '<h2 id="outside">Outside sets</h2>' in page
         assert "| own-older-test-set | 0 pictures, 0 texts, 1 hashes | 1 | none: reported only |" in (
