@@ -12,7 +12,7 @@ import argparse
 import io
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -380,12 +380,17 @@ def switched_on(collections: list[Collection]) -> pl.DataFrame:
     )
 
 
+def bold(value: float, default: float, form: str = "g") -> str:
+    """The value, bold if it is the default."""
+    return f"**{value:{form}}**" if value == default else f"{value:{form}}"
+
+
 def curve(collections: list[Collection], name: str, values: tuple[float, ...]) -> pl.DataFrame:
     """One threshold moved, all others at their defaults."""
     rows = []
     for value in values:
         settings = PICTURES.model_copy(update={name: value})
-        row = [f"**{value:g}**" if value == getattr(PICTURES, name) else f"{value:g}"]
+        row = [bold(value, getattr(PICTURES, name))]
         for one in collections:
             found = one.recall(lambda change, o=one, s=settings: o.near(change, s))
             row += [percent(found), f"{int(one.false(settings).sum()):,}"]
@@ -401,7 +406,7 @@ def explained_curve(collections: list[Collection]) -> pl.DataFrame:
     """How much of max_block_difference a change may leave."""
     rows = []
     for share in (1 / 3, 1 / 2, 2 / 3, 1.0):
-        row = [f"**{share:.2f}**" if share == similarity.EXPLAINED_SHARE else f"{share:.2f}"]
+        row = [bold(share, similarity.EXPLAINED_SHARE, ".2f")]
         with mock.patch.object(similarity, "EXPLAINED_SHARE", share):
             for one in collections:
                 kinds = (("tone",), ("colour",), ("crop", "border"))
@@ -412,17 +417,27 @@ def explained_curve(collections: list[Collection]) -> pl.DataFrame:
     return table(rows, "share", *(f"{one.name}: {what}" for one in collections for what in columns))
 
 
-def evenness_curve(collections: list[Collection], name: str, values: tuple[float, ...]) -> pl.DataFrame:
-    """How drawings that differ in one place are told from copies."""
+def limit_curve(
+    name: str, values: Sequence[float], columns: Iterable[str], cells: Callable[[], Iterable[str]]
+) -> pl.DataFrame:
+    """One limit of ``similarity`` moved, all others as they are."""
     rows = []
     for value in values:
-        row = [f"**{value:g}**" if value == getattr(similarity, name) else f"{value:g}"]
         with mock.patch.object(similarity, name, value):
-            for one in collections:
-                row += [percent(one.recall(one.near)), f"{int(one.false(PICTURES).sum()):,}"]
-        rows.append(tuple(row))
-    columns = (f"{one.name}: {what}" for one in collections for what in ("copies found", "false pairs"))
+            found = tuple(cells())
+        rows.append((bold(value, getattr(similarity, name)), *found))
     return table(rows, name, *columns)
+
+
+def evenness_curve(collections: list[Collection], name: str, values: tuple[float, ...]) -> pl.DataFrame:
+    """How drawings that differ in one place are told from copies."""
+
+    def cells() -> Iterator[str]:
+        for one in collections:
+            yield from (percent(one.recall(one.near)), f"{int(one.false(PICTURES).sum()):,}")
+
+    columns = (f"{one.name}: {what}" for one in collections for what in ("copies found", "false pairs"))
+    return limit_curve(name, values, columns, cells)
 
 
 class Overlays:
@@ -462,23 +477,18 @@ class Overlays:
 
 
 def overlay_curve(overlays: list[Overlays], name: str, values: tuple[float, ...]) -> pl.DataFrame:
-    """One limit of overlays moved, all others as they are."""
-    rows = []
-    for value in values:
-        row = [f"**{value:g}**" if value == getattr(similarity, name) else f"{value:g}"]
-        with mock.patch.object(similarity, name, value):
-            for one in overlays:
-                row += one.found()
-        rows.append(tuple(row))
+    """How overlaid copies are told from pictures that are alike otherwise."""
     columns = (f"{one.name}: {what}" for one in overlays for what in ("overlaid copies found", "false pairs"))
-    return table(rows, name, *columns)
+    return limit_curve(
+        name, values, columns, lambda: itertools.chain.from_iterable(one.found() for one in overlays)
+    )
 
 
 def hash_curve(collections: list[Collection]) -> pl.DataFrame:
     """What the pHash of the pipeline adds to the candidates, by distance."""
     rows = []
     for distance in range(5):
-        row = [f"**{distance}**" if distance == PICTURES.max_hash_distance else f"{distance}"]
+        row = [bold(distance, PICTURES.max_hash_distance)]
         for one in collections:
             hashes = one.originals.phash
             changes = [change for kind in CLAIMED for change in CHANGES[kind]]
@@ -497,7 +507,7 @@ def view_curve(collections: list[Collection]) -> pl.DataFrame:
     """Near copies that are candidates, and what else is, by the correlation of views."""
     rows = []
     for least in (0.9, 0.93, 0.96, 0.98, 0.99):
-        row = [f"**{least:g}**" if least == picture_pairs.VIEW_SIMILARITY else f"{least:g}"]
+        row = [bold(least, picture_pairs.VIEW_SIMILARITY)]
         for one in collections:
             near = [one.near(change) for kind in CLAIMED for change in CHANGES[kind]]
             found = [one.is_candidate(change, least) for kind in CLAIMED for change in CHANGES[kind]]
@@ -525,9 +535,9 @@ def closest_false_pairs(collection: Collection) -> str:
     )
     bases = [(of.get(a, a), of.get(b, b)) for a, b in zip(left, right, strict=True)]
     others = [k for k, (a, b) in enumerate(bases) if a != b]
-    score = similarity.compare_pictures(
+    match = similarity.compare_pictures(
         collection.originals.thumbnails, collection.left[false], collection.right[false]
-    ).similarity
+    )
     usual = similarity.compare_pictures(
         np.concatenate(
             [
@@ -539,13 +549,12 @@ def closest_false_pairs(collection: Collection) -> str:
         len(collection.chosen) + np.arange(len(collection.chosen)),
     ).block_difference
     least = float(np.median(usual))
-    alike = similarity.compare_pictures(
-        collection.originals.thumbnails, collection.left[false], collection.right[false]
-    ).block_difference
-    shown = "; ".join(f"{left[k]} and {right[k]}" for k in sorted(others, key=lambda k: -score[k])[:8])
+    shown = "; ".join(
+        f"{left[k]} and {right[k]}" for k in sorted(others, key=lambda k: -match.similarity[k])[:8]
+    )
     return (
         f"Of the {len(false):,} pairs of different pictures that count as one, {len(false) - len(others):,} are skin-tone "
-        f"or gender variants of one emoji by the Unicode standard; {int((alike <= least).sum()):,} differ nowhere by more than "
+        f"or gender variants of one emoji by the Unicode standard; {int((match.block_difference <= least).sum()):,} differ nowhere by more than "
         f"half the copies in JPEG of quality 60 do from their originals ({least:.0f} grey levels of a block). The most similar of the other {len(others):,}: {shown}."
     )
 
@@ -786,7 +795,7 @@ def text_searches(texts: list[str], edited: Edited) -> pl.DataFrame:
         assert found <= truth, "MinHash bands found a pair that the exact search missed"
         rows.append(
             (
-                f"**{permutations}**" if permutations == TEXTS.permutations else f"{permutations}",
+                bold(permutations, TEXTS.permutations),
                 f"{len(found):,}",
                 percent(len(found) / len(truth)),
             )
@@ -919,22 +928,33 @@ def document(seen: list[Collection], unseen: list[Collection], limit: int) -> It
     yield markdown(text_searches(texts, edited))
 
 
-def main() -> None:
-    """Print the document or write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}")
-    parser.add_argument("--limit", type=int, default=100, help="pictures that are copied, a collection")
-    arguments = parser.parse_args()
-    if not (EMOJI / "items.csv").is_file():
-        parser.error(f"{EMOJI.relative_to(ROOT)} has no items.csv: run make demo-data first")
+def picture_folders() -> dict[str, Path]:
+    """Collection -> folder of its pictures: the emoji and, where they are, the clothing photos."""
     folders = {"emoji": EMOJI / "images"}
     for folder in CLOTHING:
         if folder.is_dir():
             folders.setdefault("clothing", folder)
+    return folders
+
+
+def arguments_for(page: Path, description: str | None, limit: int) -> argparse.Namespace:
+    """``write`` and ``limit`` of the command line; ends where the emoji source data are not there."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help=f"write {page.relative_to(ROOT)}")
+    parser.add_argument("--limit", type=int, default=limit, help="pictures that are copied, a collection")
+    arguments = parser.parse_args()
+    if not (EMOJI / "items.csv").is_file():
+        parser.error(f"{EMOJI.relative_to(ROOT)} has no items.csv: run make demo-data first")
+    return arguments
+
+
+def main() -> None:
+    """Print the document or write it."""
+    arguments = arguments_for(DOCUMENT, __doc__, 100)
     seen, unseen = (
-        [Collection(name, folder, half, arguments.limit) for name, folder in folders.items()]
+        [Collection(name, folder, half, arguments.limit) for name, folder in picture_folders().items()]
         for half in (0, 1)
     )
     text = "\n\n".join(document(seen, unseen, arguments.limit)) + "\n"

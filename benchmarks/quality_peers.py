@@ -8,7 +8,6 @@ texts are handed to datasketch and text-dedup as the shingles that this pipeline
 --write it goes to docs/quality/peers.md. Needs the emoji source data (`make demo-data`).
 """
 
-import argparse
 import io
 import itertools
 import tempfile
@@ -23,9 +22,7 @@ from PIL import Image
 from quality_duplicates import (
     CHANGES,
     CLAIMED,
-    CLOTHING,
     EDITS,
-    EMOJI,
     EVERY_CHANGE,
     LANGUAGES,
     PICTURES,
@@ -33,11 +30,13 @@ from quality_duplicates import (
     TEXTS,
     Collection,
     Edited,
+    arguments_for,
     emoji_names,
     joined_names,
     long_names,
     markdown,
     percent,
+    picture_folders,
     precision,
     table,
 )
@@ -315,10 +314,6 @@ def document(limit: int) -> Iterator[str]:
         "and the same files. imagededup's CNN is not here: its weights come from the network. The section on speed is written by "
         "`python benchmarks/speed_images.py --write`."
     )
-    folders = {"emoji": EMOJI / "images"}
-    for folder in CLOTHING:
-        if folder.is_dir():
-            folders.setdefault("clothing", folder)
     yield "## Copies of pictures"
     yield (
         "Pictures and changes of [duplicates.md](duplicates.md): the half of each collection on which no threshold was chosen, "
@@ -329,7 +324,7 @@ def document(limit: int) -> Iterator[str]:
         "without a background were laid on white for all programs, and copies without loss are PNG files. Where imagededup's "
         "default finds more than this pipeline (watermarks, brightened drawings), it pays for it in the fourth column."
     )
-    for name, folder in folders.items():
+    for name, folder in picture_folders().items():
         files = {file.stem: file for file in sorted(folder.iterdir())}
         collection = Collection(name, folder, 1, limit)
         rivals = Rivals(collection, files) if peers.installed() else None
@@ -366,16 +361,9 @@ def document(limit: int) -> Iterator[str]:
 
 def main() -> None:
     """Print the document or write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}")
-    parser.add_argument("--limit", type=int, default=60, help="pictures that are copied, a collection")
-    arguments = parser.parse_args()
-    if not (EMOJI / "items.csv").is_file():
-        parser.error(f"{EMOJI.relative_to(ROOT)} has no items.csv: run make demo-data first")
+    arguments = arguments_for(DOCUMENT, __doc__, 60)
     if arguments.write and not peers.installed():
-        parser.error("the other programs are " + peers.NOT_INSTALLED)
+        raise SystemExit(f"the other programs are {peers.NOT_INSTALLED}")
     text = "\n\n".join(document(arguments.limit)) + "\n"
     if arguments.write:
         before = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
