@@ -131,20 +131,28 @@ def saved(pictures: list[Image.Image], kind: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
+def pictures_of(folder: Path) -> tuple[str, list[bytes]]:
+    """Name of a folder's dataset, and the files of its first LIMIT pictures."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".png", ".jpg"})[:LIMIT]
+    name = next(part for part in reversed(folder.parts) if part not in {"images", "source"})
+    return name, [path.read_bytes() for path in files]
+
+
+def laid_on_page(data: bytes) -> Image.Image:
+    """A picture, without transparency."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return on_page(picture.convert("RGBA"))
+
+
 def changed_pictures(name: str, originals: list[bytes]) -> list[str]:
     """The lines of one folder: how many real pictures, and how many changed ones, each check finds."""
     whole = shares(originals)
     lines = ["", f"### {name}", "", "| check | pictures | found |", "|---|---|---:|"]
-    opened = []
-    for data in originals:
-        with Image.open(io.BytesIO(data)) as picture:
-            opened.append(on_page(picture.convert("RGBA")))
+    opened = [laid_on_page(data) for data in originals]
     for check, changes in CHANGES.items():
         lines.append(f"| `{check}` | as they are | {whole[check]:.3f} |")
         for change, make in changes.items():
-            made = []
-            for picture in opened:
-                made.append(saved([make(picture)], "JPEG", quality=92))
+            made = [saved([make(picture)], "JPEG", quality=92) for picture in opened]
             lines.append(f"| `{check}` | {change} | {shares(made)[check]:.3f} |")
     return lines
 
@@ -339,26 +347,24 @@ def page(folders: list[Path]) -> str:
     ]
     contrasts: dict[str, np.ndarray] = {}
     for folder in folders:
-        files = sorted(path for path in folder.iterdir() if path.suffix in {".png", ".jpg"})[:LIMIT]
+        name, pictures = pictures_of(folder)
         generator = np.random.default_rng(0)
-        whole = [scan_image(path.read_bytes(), SETTINGS) for path in files]
-        name = next(part for part in reversed(folder.parts) if part not in {"images", "source"})
+        whole = [scan_image(data, SETTINGS) for data in pictures]
         contrasts[name] = np.array([facts["contrast"] for facts in whole if facts.get("problem") is None])
         false = sum(facts.get("problem") is not None for facts in whole)
         lines += [
             f"## {name}",
             "",
-            f"{len(files)} pictures; of the undamaged ones {false} are given a problem.",
+            f"{len(pictures)} pictures; of the undamaged ones {false} are given a problem.",
             "",
             "| damage | found |",
             "|---|---:|",
         ]
         for damage, change in DAMAGES.items():
             found = sum(
-                scan_image(change(path.read_bytes(), generator), SETTINGS).get("problem") is not None
-                for path in files
+                scan_image(change(data, generator), SETTINGS).get("problem") is not None for data in pictures
             )
-            lines.append(f"| {damage} | {found / len(files):.3f} |")
+            lines.append(f"| {damage} | {found / len(pictures):.3f} |")
         lines.append("")
     lines += [
         "Bytes overwritten inside a JPEG's compressed data mostly decode to wrong pixels without an error: a JPEG carries",
@@ -387,26 +393,19 @@ def page(folders: list[Path]) -> str:
         "JPEG, the more the stronger the change. Slight changes are meant to pass.",
     ]
     for folder in folders:
-        files = sorted(path for path in folder.iterdir() if path.suffix in {".png", ".jpg"})[:LIMIT]
-        name = next(part for part in reversed(folder.parts) if part not in {"images", "source"})
-        lines += changed_pictures(name, [path.read_bytes() for path in files])
+        lines += changed_pictures(*pictures_of(folder))
     lines += more_checks(folders)
     return "\n".join(lines) + "\n"
 
 
 def more_checks(folders: list[Path]) -> list[str]:
     """Sections on the checks that compare pictures, on moving pictures, and on cleanvision."""
-    read: dict[str, tuple[Path, list[bytes]]] = {}
+    read, labels = dict[str, list[bytes]](), dict[str, list[str]]()
     for folder in folders:
-        files = sorted(path for path in folder.iterdir() if path.suffix in {".png", ".jpg"})[:LIMIT]
-        name = next(part for part in reversed(folder.parts) if part not in {"images", "source"})
-        read[name] = folder, [path.read_bytes() for path in files]
-    facts = {name: [scan_image(data, SETTINGS) for data in pictures] for name, (_, pictures) in read.items()}
-    opened: dict[str, list[Image.Image]] = {name: [] for name in read}
-    for name, (_, pictures) in read.items():
-        for data in pictures:
-            with Image.open(io.BytesIO(data)) as picture:
-                opened[name].append(on_page(picture.convert("RGBA")))
+        name, pictures = pictures_of(folder)
+        read[name], labels[name] = pictures, labels_of(folder)
+    facts = {name: [scan_image(data, SETTINGS) for data in pictures] for name, pictures in read.items()}
+    opened = {name: [laid_on_page(data) for data in pictures] for name, pictures in read.items()}
     lines = [
         "",
         "## Odd sizes",
@@ -440,15 +439,14 @@ def more_checks(folders: list[Path]) -> list[str]:
         "differ. A placeholder with one label or without labels is told from a picture of several variants by its many texts only.",
     ]
     for name, rows in facts.items():
-        labels = labels_of(read[name][0])
-        if labels:
+        if labels[name]:
             lines += [
                 "",
                 f"### {name}",
                 "",
                 "| items | labels and texts | texts | labels | one label, other texts | neither | of the other items |",
                 "|---:|---:|---:|---:|---:|---:|---:|",
-                *placeholders(rows, labels),
+                *placeholders(rows, labels[name]),
             ]
     lines += ["", "## Beside cleanvision", ""]
     if not peers.installed():
