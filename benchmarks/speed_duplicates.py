@@ -37,7 +37,7 @@ SAMPLED = 50
 SIZES = (SMALL, MIDDLE, LARGE)
 DISTANCE = ImageDuplicates().max_hash_distance
 TEXTS = TextDuplicates()
-IMAGES_TAB = pl.LazyFrame(schema={name: IMAGES[name] for name in IMAGES})
+NO_IMAGES = pl.LazyFrame(schema=dict(IMAGES))
 Pairs = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
@@ -263,24 +263,11 @@ def near_texts_by_force(texts: pl.Series) -> Pairs:
     return ordered(*np.concatenate(found, axis=1))
 
 
-def audit_config(**options: object) -> DatasetConfig:
-    """A config of which the audit reads ``duplicates``, ``split`` and ``seed``."""
-    source = {
-        "id": "s",
-        "path": "items.csv",
-        "licence": "CC0-1.0",
-        "permission": {"basis": "own-data", "evidence": "x"},
-        "columns": {"item_id": "id", "texts": {"title": "title"}},
-    }
+def audit_config() -> DatasetConfig:
+    """A config of which the audit reads ``duplicates``, ``split`` and ``seed``: the defaults."""
+    source = {"id": "s", "path": "items.csv", "licence": "CC0-1.0"}
     return DatasetConfig.model_validate(
-        {
-            "name": "made",
-            "version": "1.0.0",
-            "title": "Made",
-            "licence": "CC0-1.0",
-            "sources": [source],
-            **options,
-        }
+        {"name": "made", "version": "1.0.0", "licence": "CC0-1.0", "sources": [source]}
     )
 
 
@@ -316,12 +303,8 @@ def hashes_by_force_in_part(count: int, _folder: str) -> Work:
     banded = banded[(banded % 100 == 0).any(axis=1)]
 
     def work() -> Answer:
-        found = [
-            np.stack([np.full(len(near), row), near])
-            for row in rows
-            for near in (np.flatnonzero(np.bitwise_count(hashes[row] ^ hashes) <= DISTANCE),)
-        ]
-        left, right = np.concatenate(found, axis=1)
+        found = [np.flatnonzero(np.bitwise_count(hashes[row] ^ hashes) <= DISTANCE) for row in rows]
+        left, right = np.repeat(rows, [len(near) for near in found]), np.concatenate(found)
         forced = ordered(left[left != right], right[left != right])
         assert np.array_equal(np.unique(forced, axis=0), banded), "the two searches differ"
         return Answer(
@@ -344,26 +327,12 @@ def pictures(count: int, folder: str) -> Work:
 
 def pictures_audited(count: int, folder: str) -> Work:
     table, images = written_pictures(count, mixed, folder)
-    items = made_items(image_sha256=table["sha256"], split=spread(count))
-    config = audit_config()
-
-    def work() -> Answer:
-        report = audit_leakage(
-            items.rename({"duplicate_group": "title"}).with_columns(title=pl.lit(None, pl.String)),
-            images,
-            ["title"],
-            config,
-        ).report
-        crossing = report["by_kind"]["near_image"]
-        planted = planted_pictures(count)
-        parts = spread(count).to_numpy()
-        expected = int((parts[planted[:, 0]] != parts[planted[:, 1]]).sum())
-        least = min(report["search_recall"]["near_image"].values())
-        return Answer(
-            crossing, f"{crossing:,} of {expected:,} planted leaks; of its own copies {least:.0%} at least"
-        )
-
-    return work
+    items = made_items(
+        image_sha256=table["sha256"],
+        title=pl.Series([None], dtype=pl.String).new_from_index(0, count),
+        split=spread(count),
+    )
+    return audited(items, images, "near_image", planted_pictures(count))
 
 
 def texts_by_minhash(count: int, _folder: str) -> Work:
@@ -422,7 +391,7 @@ def stage_of_texts(count: int, _folder: str) -> Work:
     copies = len(near_tenth(texts))
     return deduplicated(
         made_items(title=texts),
-        IMAGES_TAB,
+        NO_IMAGES,
         lambda removed, sets, _: f"{removed:,} of {copies:,} copies removed, {sets:,} sets left",
     )
 
@@ -451,22 +420,26 @@ def spread(count: int) -> pl.Series:
     return pl.Series(chosen)
 
 
-def audit_of_texts(count: int, _folder: str) -> Work:
-    parts = spread(count)
-    texts = made_texts(count)
-    items = made_items(title=texts, split=parts)
-    config, planted = audit_config(), near_tenth(texts)
+def audited(items: pl.LazyFrame, images: pl.LazyFrame, kind: str, planted: Pairs) -> Work:
+    """The leak audit, which has to find the planted pairs that the split cuts."""
+    config = audit_config()
+    parts = items.select("split").collect().to_series().to_numpy()
+    expected = int((parts[planted[:, 0]] != parts[planted[:, 1]]).sum())
 
     def work() -> Answer:
-        report = audit_leakage(items, IMAGES_TAB, ["title"], config).report
-        crossing = report["by_kind"]["near_text"]
-        expected = int((parts.to_numpy()[planted[:, 0]] != parts.to_numpy()[planted[:, 1]]).sum())
-        least = min(report["search_recall"]["near_text"].values())
+        report = audit_leakage(items, images, ["title"], config).report
+        crossing = report["by_kind"][kind]
+        least = min(report["search_recall"][kind].values())
         return Answer(
             crossing, f"{crossing:,} of {expected:,} planted leaks; of its own copies {least:.0%} at least"
         )
 
     return work
+
+
+def audit_of_texts(count: int, _folder: str) -> Work:
+    texts = made_texts(count)
+    return audited(made_items(title=texts, split=spread(count)), NO_IMAGES, "near_text", near_tenth(texts))
 
 
 # -- worst cases ---------------------------------------------------------------------------
@@ -484,7 +457,7 @@ def one_blank_picture(count: int, folder: str) -> Work:
 
 def one_text(count: int, _folder: str) -> Work:
     items = made_items(title=pl.Series(["the same long title everywhere"]).new_from_index(0, count))
-    return deduplicated(items, IMAGES_TAB, lambda removed, sets, _: f"{removed:,} removed, {sets} left")
+    return deduplicated(items, NO_IMAGES, lambda removed, sets, _: f"{removed:,} removed, {sets} left")
 
 
 def one_text_audited(count: int, _folder: str) -> Work:
@@ -496,7 +469,7 @@ def one_text_audited(count: int, _folder: str) -> Work:
 
     def work() -> Answer:
         sizes = parts.value_counts()["count"].to_numpy().astype(np.int64)
-        crossing = audit_leakage(items, IMAGES_TAB, ["title"], config).report["by_kind"]["same_text"]
+        crossing = audit_leakage(items, NO_IMAGES, ["title"], config).report["by_kind"]["same_text"]
         assert crossing == (count**2 - int((sizes**2).sum())) // 2, "the count is wrong"
         return Answer(crossing, "every crossing pair counted")
 
@@ -540,7 +513,7 @@ def orders_by_minhash(count: int, _folder: str) -> Work:
 def orders_deduplicated(count: int, _folder: str) -> Work:
     return deduplicated(
         made_items(title=orders(count)),
-        IMAGES_TAB,
+        NO_IMAGES,
         lambda removed, sets, largest: f"{removed:,} removed, {largest:,} left in {sets} set",
     )
 
@@ -553,7 +526,7 @@ def audit_of_orders(count: int, _folder: str) -> Work:
     config = audit_config()
 
     def work() -> Answer:
-        audit = audit_leakage(items, IMAGES_TAB, ["title"], config)
+        audit = audit_leakage(items, NO_IMAGES, ["title"], config)
         assert f"{count // 3:07}" in audit.crossing["item_id"].to_list(), "the one leak is not found"
         shares = audit.report["search_recall"]["near_text"].values()
         return Answer(
@@ -567,7 +540,7 @@ def audit_of_orders(count: int, _folder: str) -> Work:
 def alike_deduplicated(count: int, _folder: str) -> Work:
     return deduplicated(
         made_items(title=alike(count)),
-        IMAGES_TAB,
+        NO_IMAGES,
         lambda removed, sets, _: f"{removed:,} removed, {sets} left",
     )
 
