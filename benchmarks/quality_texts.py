@@ -361,9 +361,6 @@ def boilerplate_section() -> Iterator[str]:
         yield f"| `{passage[:90].replace('|', ' ').replace('`', ' ')}` | {texts_with} |"
 
 
-# -- the document ------------------------------------------------------------------------------------
-
-
 # -- short texts -------------------------------------------------------------------------------------
 
 SHORT_CHARS = (8, TextDuplicates().min_chars - 1)
@@ -523,6 +520,9 @@ def short_section(names: Sequence[Sample]) -> Iterator[str]:
         "of the word reaches a precision of 0.99 on emoji, so that shorter texts than `duplicates.text.min_chars` count for "
         "nothing but equal words."
     )
+
+
+# -- the document ------------------------------------------------------------------------------------
 
 
 def document() -> Iterator[str]:
