@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.adapters.store import Store
@@ -117,3 +118,17 @@ def contents(folder: Path, *, without: Iterable[str] = ()) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in set(without)
     }
+
+
+def files_with(folder: Path, text: str) -> list[str]:
+    """Files below ``folder`` that hold the text, tables by their values: their bytes are compressed."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and (
+            text in str(pl.read_parquet(path).to_dicts())
+            if path.suffix == ".parquet"
+            else text.encode() in path.read_bytes()
+        )
+    ]

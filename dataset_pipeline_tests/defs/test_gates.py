@@ -130,12 +130,12 @@ def candidate_of_nothing(folder: Path) -> None:
 
 
 def version_too_low(folder: Path) -> None:
-    """One item less than the release before it had, in a patch."""
+    """One item less than an earlier release of the same version had."""
     items = pl.scan_parquet(folder / "metadata" / "items.parquet")
     removed = pl.scan_parquet(folder / "metadata" / "removed.parquet")
     before = pl.concat([items, items.head(1).with_columns(item_id=pl.lit("item-98"))])
     found = diff.compare(before, items, removed)
-    report = diff.diff_report("1.0.0", "0.9.9", found, found.new_items) | {"is_version_fitting": False}
+    report = diff.diff_report("1.0.0", "1.0.0", found, found.new_items)
     (folder / "reports" / "diff.json").write_text(to_json(report), encoding="utf-8")
     told = f"# Changelog\n\n## 1.0.0\n\n{release.changes(report)}"
     (folder / "CHANGELOG.md").write_text(told, encoding="utf-8")
