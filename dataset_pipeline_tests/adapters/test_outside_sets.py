@@ -11,6 +11,7 @@ from dataset_pipeline.adapters import outside_sets
 from dataset_pipeline.adapters.sources import list_images, read_manifest
 from dataset_pipeline.config import DatasetConfig, OutsideSet
 from dataset_pipeline_tests.pictures import encoded, picture
+from dataset_pipeline_tests.stages.crafted import minimal_config
 
 
 def one(**changes: Any) -> OutsideSet:
@@ -18,15 +19,7 @@ def one(**changes: Any) -> OutsideSet:
 
 
 def config(*sets: OutsideSet) -> DatasetConfig:
-    return DatasetConfig.model_validate(
-        {
-            "name": "x",
-            "version": "1.0.0",
-            "licence": "CC0-1.0",
-            "sources": [{"id": "a", "path": "items.csv", "licence": "CC0-1.0"}],
-            "decontaminate": [each.model_dump() for each in sets],
-        }
-    )
+    return minimal_config(decontaminate=[each.model_dump() for each in sets])
 
 
 def test_texts_of_lines_and_of_columns(tmp_path: Path) -> None:

@@ -8,17 +8,13 @@ import pytest
 from dataset_pipeline.adapters.pii_files import fingerprints, read_key, with_allowed
 from dataset_pipeline.config import DatasetConfig, Pii
 from dataset_pipeline.errors import ConfigError
+from dataset_pipeline_tests.stages.crafted import minimal_config
 
 KEY = "0123456789abcdef0123456789abcdef"
 
 
 def config(**pii: Any) -> DatasetConfig:
-    return DatasetConfig.model_validate(
-        {
-            "name": "d", "version": "1.0.0", "licence": "CC0-1.0", "pii": pii,
-            "sources": [{"id": "s", "path": "a.csv", "licence": "CC0-1.0"}],
-        }
-    )  # fmt: skip
+    return minimal_config(pii=pii)
 
 
 def test_the_key_is_read_from_a_variable_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Small tables for tests of duplicates, splits and leakage: items, and pictures as a scan describes them."""
+"""Small tables for tests of duplicates, splits and leakage: items, and pictures as a scan describes them; a config."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,18 @@ import numpy as np
 import polars as pl
 
 from dataset_pipeline.adapters.images import scan_image
-from dataset_pipeline.config import CleanImages
+from dataset_pipeline.config import CleanImages, DatasetConfig
 from dataset_pipeline.stages.similarity import THUMBNAIL_BYTES, Pixels
 from dataset_pipeline.tables import DEDUPLICATED, IMAGES, ITEMS, THUMBNAIL_SIDE_PX
 
 SIDE = THUMBNAIL_SIDE_PX
+
+
+def minimal_config(**options: Any) -> DatasetConfig:
+    """What a config cannot do without, and ``options``."""
+    source = {"id": "s", "path": "items.csv", "licence": "CC0-1.0"}
+    head = {"name": "toy", "version": "1.0.0", "licence": "CC0-1.0", "sources": [source]}
+    return DatasetConfig.model_validate({**head, **options})
 
 
 def items(rows: Sequence[Mapping[str, Any]], texts: Sequence[str] = ("title",)) -> pl.LazyFrame:

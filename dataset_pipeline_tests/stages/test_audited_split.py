@@ -10,15 +10,19 @@ from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.audited_split import MAX_ROUNDS, AuditedSplit, audited_split, missed_pairs
 from dataset_pipeline.stages.similarity import Pixels
 from dataset_pipeline.tables import PAIRS, empty
-from dataset_pipeline_tests.stages.crafted import brighter, deduplicated, smooth, thumbnails_as_images
+from dataset_pipeline_tests.stages.crafted import (
+    brighter,
+    deduplicated,
+    minimal_config,
+    smooth,
+    thumbnails_as_images,
+)
 
 NO_PAIRS = empty(PAIRS)
 
 
 def config(**split: Any) -> DatasetConfig:
-    source = {"id": "s", "path": "p", "licence": "CC0-1.0"}
-    head = {"name": "n", "version": "1.0.0", "licence": "CC0-1.0", "sources": [source]}
-    return DatasetConfig.model_validate({**head, "split": {"stratify": [], **split}})
+    return minimal_config(split={"stratify": [], **split})
 
 
 def run(rows: list[dict[str, Any]], pictures: Pixels, **split: Any) -> AuditedSplit:

@@ -22,6 +22,7 @@ from dataset_pipeline.tables import (
     REMOVED,
     TEXTS,
 )
+from dataset_pipeline_tests.stages.crafted import minimal_config
 
 RAW_SCHEMA = {**RAW_ITEMS, "title": pl.String(), "note": pl.String()}
 CYRILLIC = {"evidence": "script", "found": "cyrillic", "confidence": 1.0}
@@ -569,11 +570,7 @@ def test_no_items() -> None:
 def test_a_dataset_without_texts() -> None:
     raw = pl.LazyFrame([raw_item("1")], schema=RAW_SCHEMA).select(*RAW_ITEMS)
     images = pl.LazyFrame([{**dict.fromkeys(IMAGES), **image("1")}], schema=IMAGES)
-    source = {"id": "s", "path": "photos", "licence": "CC0-1.0"}
-    config = DatasetConfig.model_validate(
-        {"name": "d", "version": "1.0.0", "licence": "CC0-1.0", "sources": [source]}
-    )
-    cleaned = clean_items(raw, images, pl.LazyFrame(schema=TEXTS), config, None)
+    cleaned = clean_items(raw, images, pl.LazyFrame(schema=TEXTS), minimal_config(), None)
     assert cleaned.items.collect().select("item_id", "language").rows() == [("1", None)]
     assert cleaned.changes.collect().height == cleaned.findings.collect().height == 0
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_pipeline.config import DatasetConfig, Split
+from dataset_pipeline.config import Split
 from dataset_pipeline.errors import GateError
 from dataset_pipeline.stages.folds import FOLDS
 from dataset_pipeline.stages.leakage import audit_leakage
 from dataset_pipeline.stages.split import SplitResult, split_items
 from dataset_pipeline.tables import IMAGES, PAIRS, empty
-from dataset_pipeline_tests.stages.crafted import deduplicated
+from dataset_pipeline_tests.stages.crafted import deduplicated, minimal_config
 
 HALVES = {"train": 0.5, "test": 0.5}
 
@@ -110,12 +110,8 @@ def test_fewer_groups_than_folds_and_a_group_larger_than_a_fold() -> None:
 
 def audited(rows: list[dict[str, Any]], folds: list[int]) -> dict[str, Any]:
     frame = deduplicated(rows).with_columns(split=pl.lit("train"), fold=pl.Series(folds, dtype=pl.Int64))
-    source = {"id": "s", "path": "p", "licence": "CC0-1.0", "columns": {"texts": {"title": "t"}}}
-    config = DatasetConfig.model_validate(
-        {"name": "n", "version": "1.0.0", "licence": "CC0-1.0", "sources": [source]}
-    )
     images = pl.LazyFrame(schema=dict(IMAGES))
-    return audit_leakage(frame, images, ["title"], config).report
+    return audit_leakage(frame, images, ["title"], minimal_config()).report
 
 
 def test_the_audit_counts_links_between_folds() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataset_pipeline.config import DatasetConfig, ImageDuplicates
+from dataset_pipeline.config import ImageDuplicates
 from dataset_pipeline.errors import GateError
 from dataset_pipeline.stages import duplicates, leak_search, leakage, pair_search, similarity
 from dataset_pipeline.stages.leakage import Leakage, audit_leakage
@@ -21,6 +21,7 @@ from dataset_pipeline_tests.stages.crafted import (
     brighter,
     drifted,
     items,
+    minimal_config,
     smooth,
     thumbnails_as_images,
 )
@@ -31,34 +32,13 @@ KINDS = ("group_keys", "near_image", "near_text", "same_bytes", "same_pixels", "
 LONG = "a red cotton shirt with long sleeves and two pockets on the front"
 
 
-def config(**options: Any) -> DatasetConfig:
-    """A config of which only ``duplicates``, ``split`` and ``seed`` matter here."""
-    source = {
-        "id": "s",
-        "path": "items.csv",
-        "licence": "CC0-1.0",
-        "permission": {"basis": "own-data", "evidence": "x"},
-        "columns": {"item_id": "id", "texts": {"title": "title"}},
-    }
-    return DatasetConfig.model_validate(
-        {
-            "name": "toy",
-            "version": "1.0.0",
-            "title": "Toy",
-            "licence": "CC0-1.0",
-            "sources": [source],
-            **options,
-        }
-    )
-
-
 def audit(rows: list[Row], images: pl.LazyFrame = NO_IMAGES, **options: Any) -> Leakage:
     splits = pl.LazyFrame(
         {"item_id": [row["item_id"] for row in rows], "split": [row["split"] for row in rows]},
         schema={"item_id": pl.String(), "split": pl.String()},
     )
     table = items([{k: v for k, v in row.items() if k != "split"} for row in rows])
-    return audit_leakage(table.join(splits, on="item_id"), images, ["title"], config(**options))
+    return audit_leakage(table.join(splits, on="item_id"), images, ["title"], minimal_config(**options))
 
 
 def found_kinds(result: Leakage) -> dict[str, int]:
@@ -230,7 +210,7 @@ def test_a_release_has_no_group_keys() -> None:
             "leak_group": ["a", "a", "c"],
         }
     )
-    report = audit_leakage(table, NO_IMAGES, ["title"], config()).report
+    report = audit_leakage(table, NO_IMAGES, ["title"], minimal_config()).report
     assert report["by_kind"]["same_text"] == report["cross_split_pairs"] == 1
     assert report["largest_group"] == {"items": 2, "share": round(2 / 3, 6)}
 
@@ -327,7 +307,7 @@ TITLES = (
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_items_split_by_split_items_have_no_leak(drawn: list[Row], seed: int) -> None:
     rows = [{"item_id": f"i{n:02}", **row} for n, row in enumerate(drawn)]
-    chosen = config(split={"ratios": {"train": 0.7, "test": 0.3}}, seed=seed)
+    chosen = minimal_config(split={"ratios": {"train": 0.7, "test": 0.3}}, seed=seed)
     table = items(rows)
     pairs = duplicates.find_pairs(table, FAMILY_IMAGES, ["title"], chosen.duplicates)
     result = duplicates.deduplicate(table, FAMILY_IMAGES, pairs, ["title"], chosen.duplicates, [])
@@ -356,7 +336,7 @@ def photo_like(count: int) -> Pixels:
 
 
 def search(thumbnails: Pixels) -> set[tuple[int, int]]:
-    found = leak_search.PictureSearch(thumbnails, config().duplicates.image, 0).near(every)
+    found = leak_search.PictureSearch(thumbnails, minimal_config().duplicates.image, 0).near(every)
     edges = [pair for left, right, _ in found for pair in zip(left.tolist(), right.tolist(), strict=True)]
     assert len(edges) == len(set(edges))
     return set(edges)
@@ -399,7 +379,7 @@ def test_nearest_pairs_are_the_most_similar_ones_across_splits(monkeypatch: pyte
     best = np.argsort(-score)[: leak_search.NEAREST_PAIRS]
     expected = set(zip(left[best].tolist(), right[best].tolist(), strict=True))
     monkeypatch.setattr(leak_search, "_ROWS", 32)
-    one = leak_search.PictureSearch(thumbnails, config().duplicates.image, 0)
+    one = leak_search.PictureSearch(thumbnails, minimal_config().duplicates.image, 0)
     i, j, found = one.nearest(splits, len(thumbnails))
     assert set(zip(i.tolist(), j.tolist(), strict=True)) == expected
     assert found.tolist() == sorted(found.tolist(), reverse=True)
@@ -429,7 +409,7 @@ def near_texts(
     texts: pl.Series, **options: Any
 ) -> tuple[dict[tuple[int, int], float], leak_search.TextSearch]:
     """Every pair that the search finds, each once, with its score."""
-    search = leak_search.TextSearch(texts, config(duplicates={"text": options}).duplicates.text)
+    search = leak_search.TextSearch(texts, minimal_config(duplicates={"text": options}).duplicates.text)
     left, right, score = leak_search.joined(list(search.near(every)))
     assert (left < right).all()
     found = dict(zip(zip(left.tolist(), right.tolist(), strict=True), score.tolist(), strict=True))
@@ -650,7 +630,7 @@ def test_planted_copies_are_no_leaks_and_no_near_misses() -> None:
 
 def test_planted_pictures_are_changed_copies_of_pictures_that_can_be_recognised() -> None:
     thumbnails = np.concatenate([smooth(1, 5), np.full((3, 3072), 200, np.uint8)])
-    origins, copies, names = leak_search.planted_pictures(thumbnails, config().duplicates.image, 0)
+    origins, copies, names = leak_search.planted_pictures(thumbnails, minimal_config().duplicates.image, 0)
     assert sorted(set(origins.tolist())) == [0, 1, 2, 3, 4]
     assert len(origins) == len(copies) == len(names) == 5 * 8
     assert not any((copy == thumbnails[origin]).all() for origin, copy in zip(origins, copies, strict=True))

@@ -15,22 +15,13 @@ from dataset_pipeline.stages import gates, semantic
 from dataset_pipeline.stages.leak_groups import leak_groups, links_between
 from dataset_pipeline.stages.semantic import Vectors, audit_semantic, semantic_links
 from dataset_pipeline.tables import PAIRS, empty
-from dataset_pipeline_tests.stages.crafted import deduplicated
+from dataset_pipeline_tests.stages.crafted import deduplicated, minimal_config
 
 MODEL = {"name": "eye", "architecture": "ViT-B-32", "pretrained": "eye.pt"}
 
 
 def config(**chosen: object) -> DatasetConfig:
-    return DatasetConfig.model_validate(
-        {
-            "name": "x",
-            "version": "1.0.0",
-            "licence": "CC0-1.0",
-            "sources": [{"id": "a", "path": "a.csv", "licence": "CC0-1.0"}],
-            "baselines": {"models": [MODEL]},
-            "split": {"semantic": {"model": "eye", **chosen}},
-        }
-    )
+    return minimal_config(baselines={"models": [MODEL]}, split={"semantic": {"model": "eye", **chosen}})
 
 
 def at(degrees: Mapping[str, float], same: Mapping[str, str] | None = None) -> Vectors:
@@ -211,12 +202,6 @@ def test_what_is_joined_passes_the_audit_wherever_whole_groups_go(monkeypatch: p
 
 def test_model_must_not_need_the_split() -> None:
     with pytest.raises(ValidationError, match=r"split.semantic.model: found 'small-clip'; expected one of"):
-        DatasetConfig.model_validate(
-            {
-                **config(image=0.9).model_dump(),
-                "baselines": {},
-                "split": {"semantic": {"model": "small-clip", "image": 0.9}},
-            }
-        )
+        minimal_config(split={"semantic": {"model": "small-clip", "image": 0.9}})
     with pytest.raises(ValidationError, match="needs a cosine for 'image', 'text' or both"):
         config()
