@@ -11,20 +11,6 @@ from collections.abc import Callable, Sequence
 Maker = Callable[[random.Random, str, str], str]
 """Takes a generator, a language and a half."""
 
-COUNTRY = {
-    "en": "GB",
-    "de": "DE",
-    "fr": "FR",
-    "es": "ES",
-    "it": "IT",
-    "nl": "NL",
-    "pl": "PL",
-    "pt": "PT",
-    "cs": "CZ",
-    "sv": "SE",
-    "fi": "FI",
-}
-
 
 def digits(rng: random.Random, count: int) -> str:
     """That many random digits."""

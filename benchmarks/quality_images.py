@@ -316,11 +316,6 @@ def beside_cleanvision(name: str, opened: list[Image.Image]) -> list[str]:
     return lines
 
 
-def is_blank(facts: dict[str, object]) -> bool:
-    """The rule of the cleaning stage."""
-    return facts.get("problem") is None and float(str(facts["contrast"])) < SETTINGS.min_contrast
-
-
 def blank_pictures(generator: np.random.Generator) -> dict[str, list[bytes]]:
     """Pictures that show nothing, with more and more noise of a sensor or an encoder."""
     made: dict[str, list[bytes]] = {}

