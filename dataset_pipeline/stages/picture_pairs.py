@@ -74,6 +74,7 @@ _CELLS_PER_ROOT = 4
 _PROBED_CELLS = 2
 _CROWD = 8  # times the mean size of a cell
 _LLOYD_STEPS, _SAMPLE_PER_CELL = 4, 32
+_SAME_CENTRE, _CENTRES_JOINED = 0.999, 4  # cosine of centres that are joined, and of so many one is made
 
 
 def near_picture_pairs(
@@ -237,13 +238,14 @@ class _Cells:
 
     The centres follow the vectors (spherical k-means; Dhillon and Modha 2001), so that no cell is much larger than
     others. One that is all the same lists only its first vectors, which bounds the time whatever the vectors are.
+    Centres that nearly coincide are joined: near copies would lie in more cells than are looked at.
     """
 
     def __init__(self, vectors: Values) -> None:
         """Vectors of length 0 are left out."""
         rows = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) > 0)
         count = max(1, round(_CELLS_PER_ROOT * np.sqrt(len(rows))))
-        self._centres = self._fitted(vectors, rows, min(count, len(rows)))
+        self._centres = _apart(self._fitted(vectors, rows, min(count, len(rows))))
         homes = self._nearest(vectors[rows], 1)[:, 0]
         order = np.argsort(homes, kind="stable")
         rows, homes = rows[order], homes[order]
@@ -310,6 +312,17 @@ class _Cells:
             centres = centres.copy()
             centres[present] = np.where(length > 0, sums / np.maximum(length, 1e-6), centres[present])
         return centres
+
+
+def _apart(centres: Values) -> Values:
+    """Centres without those that nearly coincide with one that stays; each of these stands for _CENTRES_JOINED at most,
+    as one for all of a large crowd would make a cell that lists only a part of it."""
+    stands_for = np.zeros(len(centres), np.int64)
+    for number, centre in enumerate(centres):
+        has_room = np.flatnonzero((stands_for > 0) & (stands_for < _CENTRES_JOINED))
+        same = has_room[centres[has_room] @ centre >= _SAME_CENTRE]
+        stands_for[same[0] if len(same) else number] += 1
+    return centres[stands_for > 0]
 
 
 def _products(

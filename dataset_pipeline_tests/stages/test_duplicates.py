@@ -265,6 +265,18 @@ def test_cells_find_a_vectors_own_neighbourhood_and_nothing_less_similar() -> No
     assert len(found) >= 0.99 * len(expected)
 
 
+@pytest.mark.parametrize("size", [4, 25, 200])
+def test_cells_find_near_copies_however_many_centres_lie_among_them(size: int) -> None:
+    # Families of near copies: with 25 or more of them in 4,000 vectors, often more centres than are probed.
+    vectors = np.repeat(unit_vectors(4000 // size, 4), size, axis=0) + 0.002 * unit_vectors(4000, 5)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = np.random.default_rng(6).permutation(4000)
+    query, row, _ = picture_pairs._Cells(vectors[order]).near(vectors[order], 0.9999)
+    assert np.array_equal(order[query] // size, order[row] // size)
+    found = np.bincount(query, minlength=4000)
+    assert found.min() >= min(size, picture_pairs.NEIGHBOURS + 1)
+
+
 def test_cells_of_equal_vectors_and_of_none() -> None:
     # All equal: a query is shown a bounded number of others, whatever their number.
     equal = np.repeat(unit_vectors(1, 3), 5000, axis=0)
