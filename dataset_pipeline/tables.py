@@ -331,51 +331,62 @@ MATCH_KINDS: Final[Mapping[str, str]] = {
 }
 """How an item may match an outside set, the surest way first."""
 
+REASONS_OF_STAGES: Final[Mapping[str, Mapping[str, str]]] = {
+    "raw": {
+        "image_path_outside_root": "the row's image path leaves the source's image root",
+        "image_not_named": "the row names no image, and the source has images",
+        "image_without_row": "an image file that no row names",
+    },
+    "clean": {
+        "image_missing": "the row names an image file that is not there",
+        "image_empty": "the image file has no bytes",
+        "image_undecodable": "the image file is not a picture that can be decoded",
+        "image_is_text": "the image file holds HTML or other text, such as a saved error page",
+        "image_truncated": "the image file ends before the picture does",
+        "image_too_large": "the picture has more pixels than may be decoded",
+        "image_too_small": "the picture's shorter side is under clean.images.min_side_px",
+        "image_extreme_aspect": "the picture's sides differ by more than clean.images.max_aspect_ratio",
+        "image_blank": "the picture's contrast is under clean.images.min_contrast",
+        "image_too_dark": "99 % of the picture's pixels are darker than clean.images.min_brightest",
+        "image_too_bright": "99 % of the picture's pixels are brighter than clean.images.max_darkest",
+        "image_blurred": "the picture lacks fine detail: less than clean.images.min_fine_detail",
+        "image_low_information": "the entropy of the picture's grey values is under clean.images.min_entropy_bits",
+        "image_odd_size": "the picture is clean.images.max_size_factor times larger or smaller than the median one",
+        "image_placeholder": "the same pixels are shown for many labels or texts, as an 'image not available' picture is",
+        "image_animated": "the picture has more than one frame; its first is released where it stays",
+        "image_faces": "the picture shows a face (pii.images); where it stays, a person kept it, it is blurred, or reported",
+        "image_faces_unsure": "the picture shows a face, and pii.images.faces is 'review': for review",
+        "text_empty": "all texts of the row are empty after cleaning",
+        "language_doubtful": "a text does not look like its declared language (clean.language.declared)",
+        "text_without_letters": "the row's texts hold digits, punctuation and signs alone (clean.texts.require_letters)",
+        "text_too_short": "every text of the row is shorter than clean.texts.min_chars",
+        "text_too_long": "a text of the row is longer than clean.texts.max_chars",
+        "personal_data": "a text holds personal data whose action is 'drop'",
+        "personal_data_unsure": "a text holds personal data whose action is 'review': for review",
+        "licence_no_derivatives": "the item's licence allows no changes, and licences.no_derivatives leaves it out",
+        "licence_missing": "the item has no licence, and licences.unlicensed leaves it out",
+        "label_missing": "the row has no label",
+        "label_dropped": "the row's label is listed in labels.drop",
+        "label_unsure": "the row's label is listed in labels.unsure: for review",
+        "taken_down": "the item is listed in the takedowns file",
+        "decided_drop": "a person decided to leave the item out",
+    },
+    "decontamination": {
+        "in_outside_set": "the item's picture, or a text of it, is in an outside set that decontaminate removes",
+    },
+    "duplicates": {
+        "duplicate_of_taken_down": "the item is the same as one that was taken down; a decision can keep it",
+        "label_contradicted": "duplicates of the item have another label, and duplicates.merge holds them back for review",
+        "duplicate": "the item duplicates the item in kept_item_id",
+    },
+}
+"""Stage that may remove items -> every reason it may give -> what that means."""
+
+STAGES: Final[Sequence[str]] = tuple(REASONS_OF_STAGES)
 REASONS: Final[Mapping[str, str]] = {
-    "image_path_outside_root": "the row's image path leaves the source's image root",
-    "image_not_named": "the row names no image, and the source has images",
-    "image_missing": "the row names an image file that is not there",
-    "image_without_row": "an image file that no row names",
-    "image_empty": "the image file has no bytes",
-    "image_undecodable": "the image file is not a picture that can be decoded",
-    "image_is_text": "the image file holds HTML or other text, such as a saved error page",
-    "image_truncated": "the image file ends before the picture does",
-    "image_too_large": "the picture has more pixels than may be decoded",
-    "image_too_small": "the picture's shorter side is under clean.images.min_side_px",
-    "image_extreme_aspect": "the picture's sides differ by more than clean.images.max_aspect_ratio",
-    "image_blank": "the picture's contrast is under clean.images.min_contrast",
-    "image_too_dark": "99 % of the picture's pixels are darker than clean.images.min_brightest",
-    "image_too_bright": "99 % of the picture's pixels are brighter than clean.images.max_darkest",
-    "image_blurred": "the picture lacks fine detail: less than clean.images.min_fine_detail",
-    "image_low_information": "the entropy of the picture's grey values is under clean.images.min_entropy_bits",
-    "image_odd_size": "the picture is clean.images.max_size_factor times larger or smaller than the median one",
-    "image_placeholder": "the same pixels are shown for many labels or texts, as an 'image not available' picture is",
-    "image_animated": "the picture has more than one frame; its first is released where it stays",
-    "image_faces": "the picture shows a face (pii.images); where it stays, a person kept it, it is blurred, or reported",
-    "image_faces_unsure": "the picture shows a face, and pii.images.faces is 'review': for review",
-    "text_empty": "all texts of the row are empty after cleaning",
-    "language_doubtful": "a text does not look like its declared language (clean.language.declared)",
-    "text_without_letters": "the row's texts hold digits, punctuation and signs alone (clean.texts.require_letters)",
-    "text_too_short": "every text of the row is shorter than clean.texts.min_chars",
-    "text_too_long": "a text of the row is longer than clean.texts.max_chars",
-    "personal_data": "a text holds personal data whose action is 'drop'",
-    "personal_data_unsure": "a text holds personal data whose action is 'review': for review",
-    "licence_no_derivatives": "the item's licence allows no changes, and licences.no_derivatives leaves it out",
-    "licence_missing": "the item has no licence, and licences.unlicensed leaves it out",
-    "label_missing": "the row has no label",
-    "label_dropped": "the row's label is listed in labels.drop",
-    "label_unsure": "the row's label is listed in labels.unsure: for review",
-    "taken_down": "the item is listed in the takedowns file",
-    "duplicate_of_taken_down": "the item is the same as one that was taken down; a decision can keep it",
-    "decided_drop": "a person decided to leave the item out",
-    "in_outside_set": "the item's picture, or a text of it, is in an outside set that decontaminate removes",
-    "label_contradicted": "duplicates of the item have another label, and duplicates.merge holds them back for review",
-    "duplicate": "the item duplicates the item in kept_item_id",
+    reason: meaning for reasons in REASONS_OF_STAGES.values() for reason, meaning in reasons.items()
 }
 """Closed list: every removed row carries one of these."""
-
-STAGES: Final[Sequence[str]] = ("raw", "clean", "decontamination", "duplicates")
-"""Stages that may remove items."""
 
 RESERVED_COLUMNS: Final = frozenset(
     {*RAW_ITEMS, *ITEMS, *SPLIT_ITEMS, *IMAGES, "image", "stage", "reason", "detail", "kept_item_id"}

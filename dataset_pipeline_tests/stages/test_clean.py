@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig, ImageCheck
 from dataset_pipeline.stages.clean import CHANGES, LANGUAGE_DOUBTS, Cleaned, clean_items, distinct_texts
+from dataset_pipeline.stages.faces import REMOVING
 from dataset_pipeline.stages.image_checks import COUNTS
 from dataset_pipeline.stages.pii import FINDINGS, TO_REVIEW
 from dataset_pipeline.tables import (
@@ -17,7 +18,7 @@ from dataset_pipeline.tables import (
     IMAGES,
     ITEMS,
     RAW_ITEMS,
-    REASONS,
+    REASONS_OF_STAGES,
     REFERENCES,
     REMOVED,
     TEXTS,
@@ -357,11 +358,10 @@ def test_these_are_all_reasons_that_reading_and_cleaning_can_give() -> None:
     given = {item_id: verdict and verdict[:2] for item_id, verdict in verdicts(cleaned).items()}
     assert given.pop("again 0") == given.pop("again 1") == ("clean", "image_placeholder")
     assert given == {
-        r: ("raw" if r in reading else "clean", r)
-        for r in REASONS
-        if not r.startswith(
-            ("duplicate", "in_outside_set", "label_contradicted", "image_faces")
-        )  # faces: test_faces.py
+        reason: (stage, reason)
+        for stage in ("raw", "clean")
+        for reason in REASONS_OF_STAGES[stage]
+        if reason not in REMOVING.values()  # faces: test_faces.py
     }
 
 
@@ -548,7 +548,7 @@ def test_nothing_is_lost_and_order_does_not_matter(
     assert set(warnings["item_id"]) <= set(kept["item_id"])
     ids = [*kept["item_id"], *removed["item_id"]]
     assert sorted(ids) == sorted(row["item_id"] for row in raw)
-    assert set(removed["reason"]) <= set(REASONS) - {"duplicate"}
+    assert set(removed["reason"]) <= {*REASONS_OF_STAGES["raw"], *REASONS_OF_STAGES["clean"]}
     assert set(changes["item_id"]) <= set(kept["item_id"])
     dropped = removed.filter(reason="personal_data")["item_id"]
     assert set(findings["item_id"]) <= {*kept["item_id"], *dropped}
