@@ -11,9 +11,11 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from dataset_pipeline import __version__
@@ -775,26 +777,22 @@ def _semantic_vectors(work: Work) -> dict[str, semantic.Vectors]:
         return {}
     model = next(one for one in work.config.baselines.models if one.name == settings.model)
     encoder = functools.cache(functools.partial(clip.load_encoder, model, base))
-    version = settings_version(code_version(clip), clip.model_identity(model, base), clip.precision())
+    identity = clip.model_identity(model, base)
     items, pictures = _embedded_items(work, "deduplicated_items")
     found = {}
-    for kind, column, function, of in (
-        ("image", "image_sha256", clip.embed_picture_rows, pictures),
-        ("text", "text", clip.embed_text_rows, items.select("text").drop_nulls().unique().sort("text")),
+    for kind, column, of in (
+        ("image", "image_sha256", pictures),
+        ("text", "text", items.select("text").drop_nulls().unique().sort("text")),
     ):
         if getattr(settings, kind) is None:
             continue
-        table, key = ("image_embeddings", "sha256") if kind == "image" else ("text_embeddings", "text")
-        work.cache.results(
-            table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), InlineEngine(),
-            progress=work.progress(f"{model.name}: {kind}s embedded"),
-        )  # fmt: skip
+        key = _EMBEDDED[kind].key
         rows = of.select(pl.col(key).alias(column)).with_row_index("row")
         found[kind] = semantic.Vectors(
             items.select("item_id", column)
             .join(rows, on=column)
             .select("item_id", pl.col("row").cast(pl.Int64)),
-            work.cache.matrix(table, version, key, of[key], "embedding"),
+            _embedding_matrix(work, kind, of, model.name, identity, encoder),
         )
     return found
 
@@ -985,12 +983,6 @@ def _embed(
     identity, encoder, description = _encoder(work, model, items, pictures, seed)
     if encoder is None:
         return baselines.no_embeddings(items, description)
-    version = settings_version(code_version(clip), identity, clip.precision(), *_hides(config))
-    work.cache.results(
-        "image_embeddings", version, pictures.lazy(), ["sha256"],
-        functools.partial(clip.embed_picture_rows, encoder=encoder), InlineEngine(),
-        progress=work.progress(f"{model.name}: pictures embedded"),
-    )  # fmt: skip
     texts_of_items = items.select("text").drop_nulls().unique().sort("text")
     labels = baselines.labels_of(items)
     prompts = [prompt for row in baselines.label_prompts(labels, config.baselines.prompts) for prompt in row]
@@ -999,16 +991,45 @@ def _embed(
         .unique()
         .sort("text")
     )
-    work.cache.results(
-        "text_embeddings", version, distinct.lazy(), ["text"],
-        functools.partial(clip.embed_text_rows, encoder=encoder), InlineEngine(),
-        progress=work.progress(f"{model.name}: texts embedded"),
-    )  # fmt: skip
-    shas, words = pictures["sha256"], distinct["text"]
-    images = shas, work.cache.matrix("image_embeddings", version, "sha256", shas, "embedding")
-    embedded = words, work.cache.matrix("text_embeddings", version, "text", words, "embedding")
+    images, embedded = (
+        (of[_EMBEDDED[kind].key], _embedding_matrix(work, kind, of, model.name, identity, encoder))
+        for kind, of in (("image", pictures), ("text", distinct))
+    )
     has_seen_labels = model.train is not None and baselines.captions_show_labels(items)
     return baselines.embeddings(items, images, embedded, prompts, len(labels), description, has_seen_labels)
+
+
+class _Embedded(NamedTuple):
+    """Where embeddings of one kind are cached, and how they are made."""
+
+    table: str
+    key: str
+    function: Callable[..., pl.DataFrame]
+    noun: str
+
+
+_EMBEDDED = {
+    "image": _Embedded("image_embeddings", "sha256", clip.embed_picture_rows, "pictures"),
+    "text": _Embedded("text_embeddings", "text", clip.embed_text_rows, "texts"),
+}
+
+
+def _embedding_matrix(
+    work: Work,
+    kind: str,
+    of: pl.DataFrame,
+    model_name: str,
+    identity: str,
+    encoder: Callable[[], clip.Encoder],
+) -> npt.NDArray[np.float32]:
+    """Embeddings of the pictures or texts ``of``, in their order, from the cache where they are there."""
+    table, key, function, noun = _EMBEDDED[kind]
+    version = settings_version(code_version(clip), identity, clip.precision(), *_hides(work.config))
+    work.cache.results(
+        table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), InlineEngine(),
+        progress=work.progress(f"{model_name}: {noun} embedded"),
+    )  # fmt: skip
+    return work.cache.matrix(table, version, key, of[key], "embedding")
 
 
 def _hides(config: DatasetConfig) -> tuple[str, ...]:

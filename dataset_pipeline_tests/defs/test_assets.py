@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
+from PIL import Image
 
-from dataset_pipeline.adapters import clip
+from dataset_pipeline.adapters import clip, face_detector
 from dataset_pipeline.verification import verify
 from dataset_pipeline_tests.building import RUNS, Bench, bench, failures, files_with, materialised
 from dataset_pipeline_tests.defs.test_gates import gate_of, judge, report
@@ -249,3 +250,51 @@ def test_items_that_a_model_calls_alike_share_a_split(
     assert "The pictures across splits that the model calls most alike" in page
     assert (release / "reports/figures/semantic_image.svg").exists()
     assert verify(release).findings == ()
+
+
+class Looking:
+    """Remembers the pictures that it is shown, and calls no two of them alike."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    def embed_images(self, pictures: Iterable[bytes]) -> npt.NDArray[np.float32]:
+        first = len(self.seen)
+        self.seen += pictures
+        angles = np.radians(7.0 * np.arange(first, len(self.seen)))
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+class Everywhere:
+    """A detector that finds a face in every picture."""
+
+    def find(self, _picture: Image.Image) -> list[dict[str, float]]:
+        return [{"left": 4, "top": 4, "right": 40, "bottom": 40, "score": 0.99}]
+
+
+def test_a_model_that_links_items_sees_pictures_anew_once_their_faces_are_blurred(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(faces: str) -> list[bytes]:
+        config = write_dataset(
+            tmp_path / "data",
+            baselines={
+                "enabled": False,
+                "models": [{"name": "eye", "architecture": "ViT-B-32", "pretrained": "eye.pt"}],
+            },
+            pii={"images": {"faces": faces}},
+            split={"semantic": {"model": "eye", "image": 0.999}},
+        )
+        (tmp_path / "data/eye.pt").write_bytes(b"weights")
+        eye = Looking()
+        monkeypatch.setattr(clip, "load_encoder", lambda *_: eye)
+        with bench(config, tmp_path / "storage") as made:
+            stages = "raw_texts", "raw_images", "cleaned_items", "deduplicated_items", "train_test_split"
+            result = made.run(*stages)
+            assert result.success, failures(result)
+        return eye.seen
+
+    monkeypatch.setattr(face_detector, "load", lambda *_: Everywhere())
+    plain, blurred = build("off"), build("blur")
+    assert len(set(plain)) == len(set(blurred)) == ITEMS
+    assert not set(plain) & set(blurred)
