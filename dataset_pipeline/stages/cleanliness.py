@@ -44,6 +44,7 @@ from dataset_pipeline.stages.similarity import (
     Integers,
     Pixels,
     Shingles,
+    are_long,
     compare_pictures,
     components,
     first_of_equal_words,
@@ -568,8 +569,7 @@ def _text_forests(
     texts: pl.Series, table: pl.DataFrame, known: pl.DataFrame, settings: TextDuplicates
 ) -> tuple[dict[str, tuple[_Forest, list[float]]], str]:
     """As for pictures; texts shorter than ``min_chars`` are the same only where their words are equal."""
-    chars = texts.to_frame("key").select(text_chars(pl.col("key"))).to_series().to_numpy()
-    long = np.flatnonzero(chars >= settings.min_chars)
+    long = np.flatnonzero(are_long(texts, settings))
     sets = shingles(texts.gather(long), settings.shingle_chars)
     _, frequency = np.unique(sets.values, return_counts=True)
     if int((frequency**2).sum()) > MEASURED_SHINGLES or not settings.near:
