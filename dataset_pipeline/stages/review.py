@@ -143,18 +143,19 @@ def _label_conflicts(found: Found) -> pl.DataFrame:
     )
 
 
-def _unsure_labels(found: Found) -> pl.DataFrame:
-    return (
-        found.removed.filter(pl.col("reason") == "label_unsure")
-        .select(
-            kind=pl.lit("label_unsure"),
-            item_id="item_id",
-            other_item_id=pl.lit(None, pl.String),
-            value=pl.lit(0.8),
-            found="detail",
-        )
-        .collect()
+def _removed_for(found: Found, reason: str, kind: str, doubt: float, said: pl.Expr) -> pl.LazyFrame:
+    """A question of ``kind`` about every item that was removed for ``reason``."""
+    return found.removed.filter(pl.col("reason") == reason).select(
+        kind=pl.lit(kind),
+        item_id="item_id",
+        other_item_id=pl.lit(None, pl.String),
+        value=pl.lit(doubt),
+        found=said,
     )
+
+
+def _unsure_labels(found: Found) -> pl.DataFrame:
+    return _removed_for(found, "label_unsure", "label_unsure", 0.8, pl.col("detail")).collect()
 
 
 def _label_errors(found: Found) -> pl.DataFrame:
@@ -211,17 +212,7 @@ def _languages(found: Found) -> pl.DataFrame:
 
 
 def _faces(found: Found) -> pl.DataFrame:
-    return (
-        found.removed.filter(pl.col("reason") == REMOVING["review"])
-        .select(
-            kind=pl.lit("face"),
-            item_id="item_id",
-            other_item_id=pl.lit(None, pl.String),
-            value=pl.lit(0.8),
-            found="detail",
-        )
-        .collect()
-    )
+    return _removed_for(found, REMOVING["review"], "face", 0.8, pl.col("detail")).collect()
 
 
 def _taken_down(found: Found) -> pl.DataFrame:
@@ -232,13 +223,8 @@ def _taken_down(found: Found) -> pl.DataFrame:
         value=pl.lit(1.5),
         found=pl.format("in one duplicate group with '{}', which was taken down", "taken_item_id"),
     )
-    same = found.removed.filter(pl.col("reason") == "duplicate_of_taken_down").select(
-        kind=pl.lit("taken_down_same"),
-        item_id="item_id",
-        other_item_id=pl.lit(None, pl.String),
-        value=pl.lit(0.7),
-        found=pl.format("the same as '{}', which was taken down", "detail"),
-    )
+    said = pl.format("the same as '{}', which was taken down", "detail")
+    same = _removed_for(found, "duplicate_of_taken_down", "taken_down_same", 0.7, said)
     return pl.concat([related, same]).collect()
 
 
