@@ -22,6 +22,7 @@ Gates = tuple[Gate, ...]
 
 _MANY_WARNINGS = 0.2
 _MANY_DOUBTS = 0.05
+_OUR_FAULT = "This points to a fault of the pipeline: please report it."
 
 
 def raw_texts(config: DatasetConfig) -> Gates:
@@ -72,7 +73,7 @@ def cleaned_items(config: DatasetConfig) -> Gates:
                 config.clean.images,
                 audit.snapshot.table("kept_by_decision"),
             ),
-            "This points to a fault of the pipeline: please report it.",
+            _OUR_FAULT,
         ),
         *_acted_on_faces(config),
         Gate(
@@ -124,6 +125,13 @@ def _outside_sets(config: DatasetConfig) -> Gates:
     """The gates of ``decontaminate``."""
     if not config.decontaminate:
         return ()
+    left_out = Gate(
+        "outside_sets_left_out",
+        "No item that stays is in a set of decontaminate whose action is 'remove', by a search of its own.",
+        "critical",
+        _outside_sets_left_out,
+        _OUR_FAULT,
+    )
     return (
         Gate(
             "outside_sets_readable",
@@ -132,13 +140,7 @@ def _outside_sets(config: DatasetConfig) -> Gates:
             lambda audit: gates.outside_sets_readable(audit.snapshot.json("decontamination")),
             "Correct the set's paths and columns; a set that cannot be read protects nothing.",
         ),
-        Gate(
-            "outside_sets_left_out",
-            "No item that stays is in a set of decontaminate whose action is 'remove', by a search of its own.",
-            "critical",
-            _outside_sets_left_out,
-            "This points to a fault of the pipeline: please report it.",
-        ),
+        *([left_out] if decontamination.removing(config.decontaminate) else []),
         Gate(
             "outside_sets_apart",
             "No item is in a set of decontaminate whose action is 'report', and all their pictures decode.",
@@ -150,23 +152,21 @@ def _outside_sets(config: DatasetConfig) -> Gates:
 
 
 def _outside_sets_left_out(audit: Audit) -> Outcome:
-    config = audit.dataset.config
-    removing = [one for one in config.decontaminate if one.action == "remove"]
-    tables = {name: audit.snapshot.table(f"outside/{name}") for name in ("pictures", "texts", "hashes")}
-    names = [one.name for one in removing]
-    pictures, texts, hashes = (table.filter(pl.col("set").is_in(names)) for table in tables.values())
-    items = audit.snapshot.table("items")
+    config, snapshot = audit.dataset.config, audit.snapshot
+    sets = decontamination.removing(config.decontaminate)
+    names = [one.name for one in sets]
+    pictures, texts, hashes = (snapshot.table(f"outside/{name}") for name in ("pictures", "texts", "hashes"))
     found = decontamination.find_matches(
-        items,
+        snapshot.table("items"),
         audit.inputs["raw_images"].table("images"),
-        decontamination.Outside(pictures, texts.collect(), hashes.collect()),
+        decontamination.Outside(pictures, texts.collect(), hashes.collect()).of(names),
         config.text_names,
-        removing,
+        sets,
         config.duplicates,
         is_audit=True,
     )
-    kept = audit.snapshot.table("decisions").filter(pl.col("decision") == "keep")
-    return gates.outside_sets_left_out(items, found, names, kept)
+    kept = snapshot.table("decisions").filter(pl.col("decision") == "keep")
+    return gates.outside_sets_left_out(snapshot.table("items"), found, names, kept)
 
 
 def train_test_split(config: DatasetConfig) -> Gates:
@@ -203,7 +203,7 @@ def train_test_split(config: DatasetConfig) -> Gates:
                 audit.snapshot.table("items"),
                 audit.inputs["deduplicated_items"].table("removed").head(0),
             ),
-            "This points to a fault of the pipeline: please report it.",
+            _OUR_FAULT,
         ),
         frame_type_gate("summary", "split_summary"),
         *suite_gates("train_test_split", config),
@@ -220,7 +220,7 @@ def review(_config: DatasetConfig) -> Gates:
             lambda audit: gates.questions_answerable(
                 audit.snapshot.table("review"), audit.inputs["cleaned_items"].table("raw_ids")
             ),
-            "This points to a fault of the pipeline: please report it.",
+            _OUR_FAULT,
         ),
     )
 
@@ -252,7 +252,7 @@ def _in_time(config: DatasetConfig) -> Gates:
             "Nothing in a split is later than the beginning of the next one.",
             "critical",
             lambda audit: gates.time_ordered(audit.snapshot.table("items"), list(config.split.ratios)),
-            "This points to a fault of the pipeline: please report it.",
+            _OUR_FAULT,
         ),
     )
 
@@ -289,7 +289,7 @@ def label_quality(config: DatasetConfig) -> Gates:
             lambda audit: gates.candidates_are_items(
                 audit.snapshot.table("label_candidates"), audit.inputs["train_test_split"].table("items")
             ),
-            "This points to a fault of the pipeline: please report it.",
+            _OUR_FAULT,
         )
     ]
     if settings.min_agreement is not None:
@@ -343,7 +343,7 @@ def published_archive(config: DatasetConfig) -> Gates:
                 pl.scan_parquet(audit.snapshot.folder / "metadata" / "items.parquet"),
                 pl.scan_parquet(audit.snapshot.folder / "metadata" / "removed.parquet"),
             ),
-            "This points to a fault of the pipeline: please report it.",
+            _OUR_FAULT,
         ),
         Gate(
             "taken_down_absent",
@@ -421,7 +421,7 @@ def _conserved(asset: str) -> Gate:
         "Every item that came in is kept or removed with a reason, never both and never neither.",
         "critical",
         functools.partial(_rows_conserved, asset=asset),
-        "This points to a fault of the pipeline: please report it.",
+        _OUR_FAULT,
     )
 
 
@@ -441,7 +441,7 @@ def _documented_reasons() -> Gate:
         "Every removed row carries one of the documented reasons.",
         "critical",
         lambda audit: gates.reasons_known(audit.snapshot.table("removed")),
-        "This points to a fault of the pipeline: please report it.",
+        _OUR_FAULT,
     )
 
 

@@ -54,6 +54,16 @@ class Outside:
     hashes: pl.DataFrame
     """OUTSIDE_LINES: lower-case hexadecimal: 64 digits (SHA-256 of a file or of pixels) or 16 (pHash)."""
 
+    def of(self, names: Sequence[str]) -> "Outside":
+        """What the sets of these names hold."""
+        is_one = pl.col("set").is_in(list(names))
+        return Outside(self.pictures.filter(is_one), self.texts.filter(is_one), self.hashes.filter(is_one))
+
+
+def removing(sets: Sequence[OutsideSet]) -> list[OutsideSet]:
+    """The sets whose items are left out."""
+    return [one for one in sets if one.action == "remove"]
+
 
 def outside_pictures(images: pl.LazyFrame) -> pl.LazyFrame:
     """OUTSIDE_PICTURES of the IMAGES of outside sets; what cannot be decoded has no hash of pixels and no thumbnail."""
@@ -97,7 +107,7 @@ def find_matches(
 
 def contaminated(matches: pl.DataFrame, sets: Sequence[OutsideSet], kept: pl.Series) -> pl.DataFrame:
     """REMOVED: every item that matches a set whose action is 'remove', sorted by id, but for those that people keep."""
-    removing = [one.name for one in sets if one.action == "remove"]
+    names = [one.name for one in removing(sets)]
     score = pl.col("score").clip(0, 0.9999).round(4).cast(pl.String)
     how = (
         pl.when(pl.col("kind").is_in(["near_image", "near_text"]))
@@ -105,7 +115,7 @@ def contaminated(matches: pl.DataFrame, sets: Sequence[OutsideSet], kept: pl.Ser
         .otherwise("kind")
     )
     return (
-        matches.filter(pl.col("set").is_in(removing) & ~pl.col("item_id").is_in(kept.implode()))
+        matches.filter(pl.col("set").is_in(names) & ~pl.col("item_id").is_in(kept.implode()))
         .sort("item_id", "set")
         .group_by("item_id", maintain_order=True)
         .agg(detail=pl.format("{}: {} of {}", "set", how, "outside").str.join("; "))

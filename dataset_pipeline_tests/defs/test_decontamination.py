@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
+from dataset_pipeline.defs import checks
 from dataset_pipeline.stages import decontamination
 from dataset_pipeline.tables import REMOVED, empty
 from dataset_pipeline.verification import verify
@@ -21,6 +22,7 @@ from dataset_pipeline_tests.defs.test_gates import judge
 from dataset_pipeline_tests.defs.test_gates import report as spoiled_report
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.small_dataset import ITEMS, rows, write_dataset
+from dataset_pipeline_tests.stages.crafted import minimal_config
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -139,6 +141,14 @@ def test_what_is_not_removed_stops_the_build(tmp_path: Path, monkeypatch: pytest
             f"4 of {ITEMS} items that stay are in a set that is to be left out"
             in by_name["outside_sets_left_out"]
         )
+
+
+@pytest.mark.parametrize(("action", "is_guarded"), [("remove", True), ("report", False)])
+def test_only_sets_that_remove_have_a_gate_on_what_is_left(action: str, is_guarded: bool) -> None:
+    config = minimal_config(decontaminate=[{"name": "bench", "hashes": "h.txt", "action": action}])
+    names = {gate.name for gate in checks.deduplicated_items(config)}
+    assert ("outside_sets_left_out" in names) == is_guarded
+    assert {"outside_sets_readable", "outside_sets_apart"} <= names
 
 
 def test_a_missing_set_is_said_in_a_line_by_check_and_build(tmp_path: Path) -> None:
