@@ -901,7 +901,9 @@ def build_clip_baselines(work: Work) -> None:
                 name = model.name if number == 0 else f"{model.name} (seed {config.seed + number})"
                 embeddings[name] = _embed(work, model, items, image_table, config.seed + number)
                 members.setdefault(model.name, []).append(name)
-        known = _with_metadata(work, items)
+        known = baselines.with_metadata(
+            items, work.inputs["train_test_split"].table("items"), work.inputs["raw_images"].table("images")
+        )
         results = baselines.evaluate(known, embeddings, config.baselines, config.seed)
         results.report["seeds"] = scores.over_seeds(
             results.leaderboard, {name: models for name, models in members.items() if len(models) > 1}
@@ -944,43 +946,10 @@ def _baseline_items(work: Work) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _embedded_items(work: Work, asset: str, *columns: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Items of an asset, sorted by id: its id, ``columns``, image_sha256 and text; and where each distinct picture is."""
-    items = (
-        work.inputs[asset]
-        .table("items")
-        .select("item_id", *columns, "image_sha256", baselines.item_text(work.config.text_names))
-        .sort("item_id")
-        .collect()
-    )
-    wanted = items.lazy().select(pl.col("image_sha256").alias("sha256")).drop_nulls().unique()
+    items = baselines.embedded_items(work.inputs[asset].table("items"), work.config.text_names, *columns)
     is_blurred = work.config.pii.images.faces == "blur"
-    places = work.inputs["raw_images"].table("images").select(
-        "sha256", "location", *(["faces"] if is_blurred else [])
-    )  # fmt: skip
-    pictures = (
-        places.join(wanted, on="sha256", how="semi").sort("sha256", "location").unique("sha256", keep="first")
-    )
-    return items, pictures.sort("sha256").collect()
-
-
-def _with_metadata(work: Work, items: pl.DataFrame) -> pl.DataFrame:
-    """Items with what is known of them beside their content, for the baselines that look at nothing else."""
-    facts = (
-        work.inputs["raw_images"]
-        .table("images")
-        .select("sha256", "format", "width_px", "height_px", "size_bytes")
-        .unique("sha256", keep="any")
-    )
-    known = (
-        work.inputs["train_test_split"]
-        .table("items")
-        .select("item_id", "label_source", "source", "licence", "author")
-    )
-    return (
-        items.lazy()
-        .with_columns(text_chars=pl.col("text").str.len_chars())
-        .join(known, on="item_id", how="left", maintain_order="left")
-        .join(facts, left_on="image_sha256", right_on="sha256", how="left", maintain_order="left")
-        .collect()
+    return items, baselines.pictures_of_items(
+        items, work.inputs["raw_images"].table("images"), *(["faces"] if is_blurred else [])
     )
 
 
@@ -1148,15 +1117,9 @@ def _label_errors(work: Work) -> labels.Errors:
     if not settings.errors:
         return labels.no_errors("label_quality.errors is switched off")
     items, pictures = _baseline_items(work)
-    models = config.baselines.models if config.baselines.enabled else ()
-    usable = [m for m in models if m.train is None or not baselines.captions_show_labels(items)]
-    wanted = [
-        m
-        for m in (usable if settings.features == "auto" else models)
-        if settings.features in ("auto", m.name)
-    ]
-    if wanted:
-        vectors = _embed(work, wanted[0], items, pictures, config.seed)
+    model = labels.model_to_look_with(config.baselines, settings, baselines.captions_show_labels(items))
+    if model is not None:
+        vectors = _embed(work, model, items, pictures, config.seed)
     else:
         thumbnails = work.inputs["raw_images"].table("images").select("sha256", "thumbnail")
         vectors = classical.classical_features(

@@ -96,6 +96,41 @@ def item_text(text_columns: Sequence[str]) -> pl.Expr:
     return pl.when(joined != "").then(joined).alias("text")
 
 
+def embedded_items(items: pl.LazyFrame, text_names: Sequence[str], *columns: str) -> pl.DataFrame:
+    """What is embedded of ITEMS + texts, sorted by id: item_id, ``columns``, image_sha256 and :func:`item_text`."""
+    wanted = items.select("item_id", *columns, "image_sha256", item_text(text_names))
+    return wanted.sort("item_id").collect()
+
+
+def pictures_of_items(items: pl.DataFrame, images: pl.LazyFrame, *columns: str) -> pl.DataFrame:
+    """sha256, location and ``columns`` of every distinct picture of ``items`` (image_sha256) in ``images`` (IMAGES)."""
+    wanted = items.lazy().select(sha256="image_sha256").drop_nulls().unique()
+    places = images.select("sha256", "location", *columns).join(wanted, on="sha256", how="semi")
+    return places.sort("sha256", "location").unique("sha256", keep="first").sort("sha256").collect()
+
+
+def with_metadata(items: pl.DataFrame, known: pl.LazyFrame, images: pl.LazyFrame) -> pl.DataFrame:
+    """Items with what is known of them beside their content, for the baselines that look at nothing else.
+
+    ``items``: see :func:`embedded_items`; ``known``: ITEMS; ``images``: IMAGES.
+    """
+    facts = images.select("sha256", "format", "width_px", "height_px", "size_bytes")
+    given = known.select("item_id", "label_source", "source", "licence", "author")
+    return (
+        items.lazy()
+        .with_columns(text_chars=pl.col("text").str.len_chars())
+        .join(given, on="item_id", how="left", maintain_order="left")
+        .join(
+            facts.unique("sha256", keep="any"),
+            left_on="image_sha256",
+            right_on="sha256",
+            how="left",
+            maintain_order="left",
+        )
+        .collect()
+    )
+
+
 def label_prompts(labels: Sequence[str], prompts: Sequence[str]) -> list[list[str]]:
     """Every prompt template filled with every label: (labels, prompts)."""
     return [[prompt.replace("{label}", label) for prompt in prompts] for label in labels]

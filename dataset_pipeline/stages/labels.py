@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dataset_pipeline.config import LabelQuality
+from dataset_pipeline.config import Baselines, ClipModel, LabelQuality
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages.baselines import Embeddings, features, inputs_of
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
@@ -285,6 +285,20 @@ class Errors:
 
     report: dict[str, Any]
     candidates: pl.DataFrame
+
+
+def model_to_look_with(
+    settings: Baselines, wanted: LabelQuality, captions_show_labels: bool
+) -> ClipModel | None:
+    """The model whose embeddings the search for wrong labels looks at; None: classical features.
+
+    Where nobody names one, it is the first that was not trained on the labels: such a model would not find them wrong.
+    """
+    models = settings.models if settings.enabled else ()
+    if wanted.features == "auto":
+        models = tuple(model for model in models if model.train is None or not captions_show_labels)
+        return next(iter(models), None)
+    return next((model for model in models if model.name == wanted.features), None)
 
 
 def find_errors(items: pl.DataFrame, shown: Shown, settings: LabelQuality, seed: int) -> Errors:

@@ -13,6 +13,7 @@ from dataset_pipeline.config import Baselines
 from dataset_pipeline.stages import baselines as stage
 from dataset_pipeline.stages import scores
 from dataset_pipeline.stages.baselines import Embeddings, evaluate
+from dataset_pipeline_tests.stages.crafted import items as crafted_items
 
 ITEMS = {
     "item_id": pl.String(), "split": pl.String(), "label": pl.String(), "language": pl.String(),
@@ -781,3 +782,38 @@ def test_similarity_is_told_by_class_and_language() -> None:
     assert [(row["value"], row["pairs"]) for row in similarity["by_label"]] == [("hat", 20)]
     assert [(row["value"], row["pairs"]) for row in similarity["by_language"]] == [("de", 10), ("en", 30)]
     assert all(row["auc"] > 0.99 for row in similarity["by_language"])
+
+
+def test_what_is_embedded_and_what_is_known_beside_it() -> None:
+    given = {"label_source": "human", "source": "s", "licence": "CC0-1.0"}
+    known = crafted_items(
+        [
+            {"item_id": "b", "image_sha256": "two", "title": "red", "note": "hat", "label": "hat", **given},
+            {"item_id": "a", "image_sha256": "one", **given},
+            {"item_id": "c", "image_sha256": "two", "note": "cap", **given},
+            {"item_id": "d", "title": "no picture", **given},
+        ],
+        ("title", "note"),
+    )
+    facts = {"format": "PNG", "width_px": 8, "height_px": 6, "size_bytes": 90}
+    images = pl.LazyFrame(
+        [
+            {"sha256": "two", "location": "z.png", **facts},
+            {"sha256": "two", "location": "b.png", **facts},  # the same file lies in two places
+            {"sha256": "one", "location": "c.png", **facts},
+            {"sha256": "of no item", "location": "a.png", **facts},
+        ]
+    )
+    items = stage.embedded_items(known, ("title", "note"), "label")
+    assert items.rows() == [
+        ("a", None, "one", None),
+        ("b", "hat", "two", "red. hat"),
+        ("c", None, "two", "cap"),
+        ("d", None, None, "no picture"),
+    ]
+    assert stage.pictures_of_items(items, images).rows() == [("one", "c.png"), ("two", "b.png")]
+    beside = stage.with_metadata(items, known, images)
+    assert beside["item_id"].to_list() == ["a", "b", "c", "d"]
+    assert beside["text_chars"].to_list() == [None, 8, 3, 10]
+    assert beside["width_px"].to_list() == [8, 8, 8, None]
+    assert beside.select("source", "licence", "label_source").unique().rows() == [("s", "CC0-1.0", "human")]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_pipeline.config import LabelQuality
+from dataset_pipeline.config import Baselines, LabelQuality
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import classical, gates
 from dataset_pipeline.stages import labels as stage
@@ -601,3 +601,26 @@ def test_an_audit_must_stay_within_the_limit() -> None:
     assert outcome.examples["item_id"].to_list() == ["0000"]
     for nothing in (None, {**found, "share": None}):
         assert not gates.audit_within_limit(nothing, 0.5).is_passed
+
+
+TRAINED = {"name": "own", "architecture": "small", "train": {}}
+GIVEN = {"name": "given", "architecture": "ViT-B-32", "pretrained": "openai"}
+
+
+@pytest.mark.parametrize(
+    ("features", "is_enabled", "captions_show_labels", "expected"),
+    [
+        ("auto", True, False, "own"),  # the first
+        ("auto", True, True, "given"),  # the first was trained on the labels that it would judge
+        ("own", True, True, "own"),  # who names it, has it
+        ("given", True, False, "given"),
+        ("classical", True, False, None),
+        ("auto", False, False, None),
+    ],
+)
+def test_the_model_that_looks_for_wrong_labels(
+    features: str, is_enabled: bool, captions_show_labels: bool, expected: str | None
+) -> None:
+    settings = Baselines.model_validate({"enabled": is_enabled, "models": [TRAINED, GIVEN]})
+    found = stage.model_to_look_with(settings, LabelQuality(features=features), captions_show_labels)
+    assert (found and found.name) == expected
