@@ -5,8 +5,9 @@ here: looking at the data the configuration points to (``commands/check.py`` doe
 """
 
 import difflib
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
@@ -915,6 +916,36 @@ class ZenodoDestination(Settings):
     record: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")] | None = Field(
         None, description="id of any published version, where the title is another now"
     )
+
+
+_MAX_RECORD_FILES: Final = 100
+"""Of a record of InvenioRDM."""
+
+
+def record_files(paths: Iterable[str], name: str, version: str) -> dict[str, tuple[str, bool]]:
+    """Path of a release -> the file of a record that holds it, and whether that is an archive with the path in it.
+
+    A record has no folders and at most 100 files. What is at the top of the release and the shards are files of the
+    record; folders that hold items once more are archives of their own, and everything else is one archive. Where there
+    are too many shards, they are in archives, too. ``download.py`` has the same rule in its own words.
+    """
+    found: dict[str, tuple[str, bool]] = {}
+    shards = []
+    for path in sorted(paths, key=lambda path: "/" in path):
+        folder = path.partition("/")[0]
+        if folder == path:
+            found[path] = (path, False)
+        elif folder == "data":
+            shards.append(path)
+        elif folder in ("mini", "variants", "webdataset"):
+            found[path] = (f"{name}-{folder}.zip", True)
+        else:
+            found[path] = (f"{name}-{version}-documents.zip", True)
+    each = math.ceil(len(shards) / (_MAX_RECORD_FILES - len({file for file, _ in found.values()})))
+    for number, path in enumerate(sorted(shards)):
+        archive = f"{name}-data-{number // each + 1:03d}-of-{math.ceil(len(shards) / each):03d}.zip"
+        found[path] = (archive, True) if each > 1 else (path.removeprefix("data/"), False)
+    return found
 
 
 Destination = Annotated[

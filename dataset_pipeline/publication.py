@@ -43,7 +43,7 @@ from dataset_pipeline.config import (
 from dataset_pipeline.errors import ConfigError, GateError
 from dataset_pipeline.stages import clearance
 from dataset_pipeline.stages.datacite import invenio_metadata
-from dataset_pipeline.stages.mirrors import address, mirrors
+from dataset_pipeline.stages.mirrors import addresses, mirrors
 
 _ITEMS: Final = "metadata/items.parquet"
 _ITEM_FILES: Final = ("data/", "variants/", "metadata/")
@@ -147,7 +147,7 @@ def check_mirrors(
         if record is None or not record["is_final"] or only not in (None, place.name):
             continue
         checksums = {**record["checksums"], CHECKSUMS: record["checksums_sha256"]}
-        places = {path: address(place, path, config.name, config.version) for path in checksums}
+        places = addresses(place, checksums, config.name, config.version)
         found.append(check_mirror(place.name, place.base, places, checksums, retries=retries))
     if not found:
         raise ConfigError(

@@ -1,9 +1,7 @@
 """Publication of a release as a record of Zenodo, its sandbox, or any other InvenioRDM.
 
-Belongs here: drafts, versions, DOIs, and how a release fits into a record. A record has no folders, at most 100
-files and 50 GB: the files at the top of the release and the shards are files of the record, and everything else is
-one archive; where there are too many shards, they are put into archives as they are. Unpacked into one folder, a
-record is the release again, and ``sha256sum -c`` passes.
+Belongs here: drafts, versions, DOIs, and the files of a record, at most 50 GB. Which of them holds what is said by
+``config.record_files``; unpacked into one folder, a record is the release again, and ``sha256sum -c`` passes.
 
 The way to a published record has three steps, each of them a call that can be repeated: the first reserves a DOI,
 which then goes into dataset.yaml and from there into the card; the second fills the draft; the third, which has to
@@ -22,7 +20,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -40,11 +38,10 @@ from dataset_pipeline.adapters.destinations import (
     without_secrets,
 )
 from dataset_pipeline.adapters.store import explained_os_errors
-from dataset_pipeline.config import ZenodoDestination, version_order
+from dataset_pipeline.config import ZenodoDestination, record_files, version_order
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 
 TOKEN_VARIABLE: Final = "ZENODO_TOKEN"  # noqa: S105 - its name
-MAX_FILES: Final = 100
 MAX_BYTES: Final = 50 * 10**9
 _PAGE: Final = 100
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)
@@ -72,21 +69,10 @@ def packages(release: LocalRelease) -> list[Package]:
             f"{release.folder}: {size} bytes, and a record takes {MAX_BYTES}",
             hint="Ask the host for a larger quota, or publish a smaller variant there",
         )
-    top = [path for path in release.sizes if "/" not in path]
-    shards = [path for path in release.sizes if path.startswith("data/")]
-    rest = tuple(path for path in release.sizes if path not in {*top, *shards})
-    made = [Package(path, (path,), False) for path in top]
-    if rest:
-        made.append(Package(f"{release.name}-{release.version}-documents.zip", rest, True))
-    places = MAX_FILES - len(made)
-    if len(shards) <= places:
-        return [*made, *(Package(PurePosixPath(path).name, (path,), False) for path in shards)]
-    each = -(-len(shards) // places)
-    groups = [tuple(shards[start : start + each]) for start in range(0, len(shards), each)]
-    return made + [
-        Package(f"{release.name}-data-{number:03d}-of-{len(groups):03d}.zip", group, True)
-        for number, group in enumerate(groups, start=1)
-    ]
+    members: dict[tuple[str, bool], list[str]] = {}
+    for path, file in record_files(release.sizes, release.name, release.version).items():
+        members.setdefault(file, []).append(path)
+    return [Package(key, tuple(paths), is_archive) for (key, is_archive), paths in members.items()]
 
 
 def publish_zenodo(

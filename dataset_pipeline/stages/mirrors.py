@@ -6,10 +6,9 @@ here: requests (``adapters/mirrors.py``).
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import PurePosixPath
 from typing import Final, Literal
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from dataset_pipeline.config import (
     HuggingFaceDestination,
     S3Destination,
     ZenodoDestination,
+    record_files,
 )
 
 _HUB: Final = "https://huggingface.co"
@@ -31,7 +31,7 @@ class Mirror:
     name: str
     """Of the destination in dataset.yaml."""
     kind: Literal["tree", "record"]
-    """tree: ``base/<path>``; record: no folders, and an archive of everything that is no shard."""
+    """tree: ``base/<path>``; record: files and archives as ``config.record_files`` has them."""
     base: str
     mib_per_s: float | None = None
     """Measured from the author's machine, all files one after the other."""
@@ -68,15 +68,16 @@ def _place(config: DatasetConfig, destination: Destination) -> tuple[Literal["tr
     return None
 
 
-def address(mirror: Mirror, path: str, name: str, version: str) -> tuple[str, str | None]:
-    """(address, member) of a file of the release; a member is one of the archive at the address."""
+def addresses(
+    mirror: Mirror, paths: Iterable[str], name: str, version: str
+) -> dict[str, tuple[str, str | None]]:
+    """Path of every file of a release -> (address, member); a member is one of the archive at the address."""
     if mirror.kind == "tree":
-        return f"{mirror.base}/{quote(path)}", None
-    if "/" not in path:
-        return f"{mirror.base}/{quote(path)}", None
-    if path.startswith("data/"):
-        return f"{mirror.base}/{quote(PurePosixPath(path).name)}", None
-    return f"{mirror.base}/{quote(f'{name}-{version}-documents.zip')}", path
+        return {path: (f"{mirror.base}/{quote(path)}", None) for path in paths}
+    return {
+        path: (f"{mirror.base}/{quote(file)}", path if is_archive else None)
+        for path, (file, is_archive) in record_files(paths, name, version).items()
+    }
 
 
 def download_script(config: DatasetConfig, places: list[Mirror]) -> str:

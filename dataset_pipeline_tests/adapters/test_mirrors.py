@@ -10,13 +10,15 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dataset_pipeline.adapters.destinations import Retries
+from dataset_pipeline.adapters.destinations import LocalRelease, Retries
 from dataset_pipeline.adapters.mirrors import MirrorHealth, check_mirror, read_measured, table
+from dataset_pipeline.adapters.zenodo import packages
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages.mirrors import Mirror, address, download_script, mirrors
+from dataset_pipeline.stages.mirrors import Mirror, addresses, download_script, mirrors
 from dataset_pipeline_tests.adapters.hosts.proxy import Fault, Proxy, proxy
 from dataset_pipeline_tests.adapters.hosts.tree import tree
 from dataset_pipeline_tests.toy_release import toy_config
@@ -40,7 +42,7 @@ class Host:
 
     def check(self, kind: str = "tree") -> MirrorHealth:
         place = Mirror("host", kind, self.proxy.url)  # type: ignore[arg-type]
-        places = {path: address(place, path, "toy", "1.0.0") for path in CHECKSUMS}
+        places = addresses(place, CHECKSUMS, "toy", "1.0.0")
         ticks = itertools.count()
         return check_mirror(
             "host",
@@ -160,6 +162,34 @@ def test_places_that_anybody_can_read() -> None:
         ("cdn", "https://cdn.example.org/toy/1.0.0"),
     ]
     assert [place.name for place in mirrors(toy_config(publish=PUBLIC))] == ["bucket", "cdn", "hub"]
+
+
+@pytest.mark.parametrize("shards", [0, 1, 96, 97, 250])
+def test_addresses_of_a_record_are_where_its_files_are(tmp_path: Path, shards: int) -> None:
+    # 96 shards, two files at the top and two archives are the most that 100 files hold without archives of shards.
+    paths = [f"data/train-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
+    paths += ["README.md", "reports/a.json", "webdataset/train-00000.tar", "webdataset/index.json"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    empty = hashlib.sha256(b"").hexdigest()
+    (tmp_path / "SHA256SUMS").write_text("".join(f"{empty}  {path}\n" for path in paths))
+    plan = packages(LocalRelease.open(tmp_path, "toy", "1.0.0"))
+    assert len(plan) <= 100
+    assert any(package.key.startswith("toy-data-") for package in plan) == (shards > 96)
+    there = {
+        path: (f"https://r/{package.key}", path if package.is_archive else None)
+        for package in plan
+        for path in package.members
+    }
+    place = Mirror("record", "record", "https://r")
+    assert addresses(place, [*paths, "SHA256SUMS"], "toy", "1.0.0") == there
+    script: dict[str, Any] = {"__name__": "download"}
+    exec(download_script(toy_config(), [place]), script)
+    found = script["record_files"]([*paths, "SHA256SUMS"])
+    assert {
+        path: (f"https://r/{file}", path if held else None) for path, (file, held) in found.items()
+    } == there
 
 
 # -- the script ------------------------------------------------------------------------------

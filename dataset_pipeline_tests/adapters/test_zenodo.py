@@ -95,7 +95,7 @@ def unpacked(record: server.Record) -> dict[str, bytes]:
     """What somebody has who downloads a record and unpacks its archives into one folder."""
     found: dict[str, bytes] = {}
     for key, data in record.files.items():
-        if key.endswith(".zip"):
+        if key.endswith(".zip") and key != "toy-1.0.0.zip":  # which is a file of the release
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 assert len(archive.namelist()) == len(set(archive.namelist()))
                 found |= {name: archive.read(name) for name in archive.namelist()}
@@ -243,6 +243,30 @@ def test_many_shards_become_few_files_and_equal_content_equal_bytes(
     assert is_published(host, big)
     twin = make_release(tmp_path / "3", "1.0.0", many)
     assert host.publish(twin).steps == ()
+
+
+def test_what_holds_items_once_more_is_apart_from_the_documents(
+    host: Host, release: LocalRelease, tmp_path: Path
+) -> None:
+    again = {
+        "toy-1.0.0.zip": b"zip", "webdataset/train-00000.tar": SHARD, "webdataset/index.json": b"{}",
+        "variants/small/train-0.parquet": SHARD, "mini/data/train-0.parquet": b"few", "mini/README.md": b"a card",
+    }  # fmt: skip
+    first = make_release(tmp_path / "2", "1.0.0", again)
+    host.publish_all(first)
+    assert is_published(host, first)
+    assert set(host.record.files) == {
+        "README.md", "SHA256SUMS", "provenance.json", "toy-1.0.0.zip", "train-0.parquet", "test-0.parquet",
+        "toy-webdataset.zip", "toy-variants.zip", "toy-mini.zip", DOCUMENTS,
+    }  # fmt: skip
+    with zipfile.ZipFile(io.BytesIO(host.record.files[DOCUMENTS])) as archive:
+        assert archive.namelist() == ["reports/a.json", "reports/tables/b.csv"]
+    # Documents that change do not send pictures again.
+    second = make_release(
+        tmp_path / "3", "1.0.1", {**again, "reports/a.json": b"[]", "mini/README.md": b"another card"}
+    )
+    assert set(host.publish_all(second).sent) == {"SHA256SUMS", "toy-1.0.1-documents.zip", "toy-mini.zip"}
+    assert is_published(host, second)
 
 
 @pytest.mark.parametrize(("size", "is_fine"), [(50 * 10**9, True), (50 * 10**9 + 1, False)])
