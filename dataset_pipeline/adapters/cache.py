@@ -55,7 +55,7 @@ def _source(module: ModuleType) -> str:
 
 @dataclass(frozen=True)
 class CachedTable:
-    """Results of one kind and one version."""
+    """Results of one kind and one version: a folder, or the file of a trained model."""
 
     kind: str
     version: str
@@ -135,8 +135,7 @@ class ResultCache:
         found = []
         with explained_os_errors(self.folder):
             for kind in sorted(path for path in self.folder.glob("*") if path.is_dir()):
-                versions = [path for path in kind.iterdir() if path.is_dir()]
-                ages = sorted(((_used_at(path), path.name) for path in versions), reverse=True)
+                ages = sorted(((_used_at(path), path.name) for path in kind.iterdir()), reverse=True)
                 found += [
                     CachedTable(kind.name, name, used_at, _size_bytes(kind / name), place == 0)
                     for place, (used_at, name) in enumerate(ages)
@@ -146,7 +145,11 @@ class ResultCache:
     def remove(self, table: CachedTable) -> None:
         """Delete a table; a build that wants it computes it again."""
         with explained_os_errors(self.folder):
-            shutil.rmtree(self.folder / table.kind / table.version)
+            place = self.folder / table.kind / table.version
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink()
 
     def matrix(
         self, kind: str, version: str, key: str, wanted: pl.Series, column: str, dtype: Any = np.float32
@@ -238,13 +241,13 @@ class _Without:
         return results.with_columns(_sha256_of(pl.col(self._column)).alias(_SHA256)).drop(self._column)
 
 
-def _used_at(folder: Path) -> float:
-    mark = folder / _USED
-    return (mark if mark.exists() else folder).stat().st_mtime
+def _used_at(place: Path) -> float:
+    mark = place / _USED
+    return (mark if mark.exists() else place).stat().st_mtime
 
 
-def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+def _size_bytes(place: Path) -> int:
+    return sum(path.stat().st_size for path in (place.iterdir() if place.is_dir() else [place]))
 
 
 def _batches(frame: pl.DataFrame, rows: int) -> Iterator[pl.DataFrame]:

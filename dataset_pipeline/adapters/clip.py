@@ -368,6 +368,7 @@ def trained_encoder(
         clip.visual.image_size, is_train=False, mean=clip.visual.image_mean, std=clip.visual.image_std
     )
     if checkpoint.is_file():
+        checkpoint.touch()  # when it was used last: ``gc`` deletes what no build needs
         clip.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     else:
         side = int(np.max(clip.visual.image_size))

@@ -65,6 +65,23 @@ def test_the_newest_of_a_kind_stays_however_old_unless_everything_goes(tmp_path:
     assert not list(kind.iterdir())
 
 
+def test_models_that_were_trained_go_like_other_results(tmp_path: Path) -> None:
+    config, storage = write_dataset(tmp_path), tmp_path / "storage"
+    models = storage / "small" / "cache" / "models"
+    models.mkdir(parents=True)
+    for name, days in (("former.pt", 40), ("current.pt", 35)):
+        (models / name).write_bytes(bytes(2_000_000))
+        os.utime(models / name, (time.time() - days * DAY,) * 2)
+    call = ("gc", config, "--storage", storage, "--delete")
+    assert run(*call).out.splitlines() == [
+        "deleted  models/former.pt  2.0 MB, last used 40 days ago",
+        "freed 2.0 MB; 2.0 MB stay",
+    ]
+    # What has been learned from an item that was taken down goes with it.
+    assert run(*call, "--everything").out.splitlines()[-1] == "freed 2.0 MB; 0.0 MB stay"
+    assert not list(models.iterdir())
+
+
 def test_a_build_marks_what_it_uses(tmp_path: Path) -> None:
     kind = filled(tmp_path, one=50)
     [table] = ResultCache(kind.parent).tables()
