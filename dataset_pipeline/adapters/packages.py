@@ -298,7 +298,7 @@ def read_zip(path: Path, release: Path) -> Found:
                 )
             checksum = pl.col("file_name").replace_strict(checksums, default=None, return_dtype=pl.String)
             found.rows = table.with_columns(checksum.alias("released_sha256")).drop("file_name").to_dicts()
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, pl.exceptions.PolarsError) as error:
+    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, pl.exceptions.PolarsError) as error:
         found.faults.append(f"not such a zip: {error}")
     return found
 

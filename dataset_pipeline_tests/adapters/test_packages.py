@@ -383,6 +383,15 @@ def test_a_zip_that_is_none(written: Path, tmp_path: Path) -> None:
     assert_found(release, "not such a zip")
 
 
+def test_a_zip_that_asks_for_a_password(written: Path, tmp_path: Path) -> None:
+    release = copied(written, tmp_path)
+    content = bytearray((release / ZIP).read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of the first member, in both places
+        content[content.find(header) + flags] |= 1
+    (release / ZIP).write_bytes(content)
+    assert_found(release, "is encrypted")
+
+
 def copied(written: Path, folder: Path) -> Path:
     return Path(shutil.copytree(written, folder / "release"))
 
