@@ -85,7 +85,7 @@ def faces_in(data: bytes, detector: Detector) -> list[dict[str, Any]] | None:
     try:
         return detector.find(open_rgb(data))
     except (ArithmeticError, IndexError, OSError, RuntimeError, ValueError):
-        # One odd picture must not stop a build; the gate faces_looked_for stops what would be released unsearched.
+        # One odd picture must not stop a build; the gate faces_acted_on stops what would be released unsearched.
         return None
 
 

@@ -54,7 +54,7 @@ class _Remote:
     tags: Mapping[str, str]
     """Version -> commit."""
     files: Mapping[str, str]
-    """Path -> content (see ``_content``) at the head."""
+    """Path -> content (see ``_contents``) at the head."""
 
 
 class _Hub:

@@ -89,7 +89,7 @@ def check_mirror(
 
 
 def read_measured(path: Path) -> dict[str, float]:
-    """Destination -> MiB/s of a file that :func:`write_measured` wrote; empty where there is none."""
+    """Destination -> MiB/s of a file that :func:`table` gives; empty where there is none."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["mirrors"]
         return {

@@ -92,10 +92,10 @@ def clean_items(
     ``raw``: ``RAW_ITEMS`` with text columns, orphaned images included; ``images``: ``IMAGES``;
     ``texts``: ``TEXTS`` of every pair that ``distinct_texts`` names; ``takedowns``: item_id, sha256, url, date;
     ``decisions``: ``DECISIONS``, of which 'keep' and 'drop' are for here.
-    The first reason that applies is given, in this order: taken down, problems found while reading, licence,
-    decided by a person, label, picture unusable, picture's measures, faces, text too long, personal data to drop the item for, text
-    empty or too short. Kept and removed items together are the raw ones. An item's language is the
-    declared one, else that of its longest text; null where it has no text.
+    The first reason that applies is given, in this order: taken down, problems found while reading, licence, decided by
+    a person, label, picture unusable, picture's measures, faces, text too long, personal data to drop the item for,
+    language in doubt, text empty, without letters, too short. Kept and removed items together are the raw ones. An item's
+    language is the declared one, else that of its longest text; null where it has no text.
 
     Raises ``ValueError`` where a text was not analysed: it must not be released.
     """

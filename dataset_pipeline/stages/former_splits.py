@@ -25,14 +25,10 @@ MOVED: Schema = {
     "follows_item_id": pl.String(),
 }
 """One row per item that is not where the release before, or the published split, had it. ``links``: the kinds of
-link that tie it to its leak group; ``follows_item_id``: the group's smallest id that was in the new split before."""
-
-MOVE_REASONS: Mapping[str, str] = {
-    "group_cut": "items of its leak group were in several splits",
-    "label_source": "a label of its leak group comes from elsewhere than split.test_label_sources",
-    "date": "the latest item of its leak group is on the other side of a cut in time",
-    "split_unknown": "split.ratios does not name its former split any more",
-}
+link that tie it to its leak group; ``follows_item_id``: the group's smallest id that was in the new split before;
+``reason``: 'group_cut': items of its leak group were in several splits; 'label_source': a label of its leak group comes
+from elsewhere than ``split.test_label_sources``; 'date': the latest item of its leak group is on the other side of a cut
+in time; 'split_unknown': ``split.ratios`` does not name its former split any more."""
 
 REPAIRS: Mapping[str, str] = {
     "fewest_moves": "a cut group goes where most of its items are; among equals to test, train last",
