@@ -20,7 +20,6 @@ from dataset_pipeline.adapters.destinations import (
     Progress,
     Publication,
     Retries,
-    sha256_of,
 )
 from dataset_pipeline.adapters.folder import publish_folder
 from dataset_pipeline.adapters.mirrors import MirrorHealth, check_mirror
@@ -29,6 +28,7 @@ from dataset_pipeline.adapters.store import (
     Store,
     content_id,
     explained_os_errors,
+    file_sha256,
     to_json,
     write_atomically,
 )
@@ -121,7 +121,7 @@ def publish_release(request: Request, progress: Progress | None = None) -> Recor
         "approved_by": approved_by,
         "snapshot": request.snapshot.id,
         "checksums": dict(release.checksums),
-        "checksums_sha256": sha256_of(request.release / CHECKSUMS),
+        "checksums_sha256": file_sha256(request.release / CHECKSUMS),
         "bytes": sum(release.sizes.values()),
         "addresses": dict(publication.files),
     }
@@ -243,7 +243,7 @@ def _approved_by(request: Request) -> str:
     """Who approved it; raises ``GateError`` where nobody did."""
     config = request.config
     approvals = load_approvals(request.base / config.approvals)
-    checksum = sha256_of(request.release / _ITEMS) if approvals else ""
+    checksum = file_sha256(request.release / _ITEMS) if approvals else ""
     name, why = clearance.approval(approvals, config.version, request.destination, checksum)
     if name is None and approvals is None:
         name = request.confirmed_by

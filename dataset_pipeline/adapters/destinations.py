@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
+from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import is_inside, version_order
 from dataset_pipeline.errors import ConfigError, GateError, OutsideWorldError
 
@@ -66,7 +67,7 @@ class LocalRelease:
     def checked(self, path: str) -> Path:
         """Where a file is, once its bytes have been found to be what its checksum says."""
         place = self.folder / path
-        if path != CHECKSUMS and sha256_of(place) != self.checksums[path]:
+        if path != CHECKSUMS and file_sha256(place) != self.checksums[path]:
             raise GateError(f"{place}: not what {CHECKSUMS} says", hint="Build the release again")
         return place
 
@@ -148,18 +149,9 @@ def content_type(path: str) -> str:
     return _CONTENT_TYPES.get(PurePosixPath(path).suffix, "text/plain; charset=utf-8")
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    return _digest(path, "sha256")
-
-
 def md5_of(path: Path) -> str:
     """MD5 of a file's bytes, hexadecimal: all that some hosts give; it finds accidents, not attacks."""
-    return _digest(path, "md5")
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
+    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
