@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -984,11 +985,15 @@ class _Embedded(NamedTuple):
     key: str
     function: Callable[..., pl.DataFrame]
     noun: str
+    modules: tuple[ModuleType, ...]
+    """Whose code decides what comes out."""
 
 
+_SEEING = (clip, images, colour)
+"""Modules that decide what a model sees of a picture."""
 _EMBEDDED = {
-    "image": _Embedded("image_embeddings", "sha256", clip.embed_picture_rows, "pictures"),
-    "text": _Embedded("text_embeddings", "text", clip.embed_text_rows, "texts"),
+    "image": _Embedded("image_embeddings", "sha256", clip.embed_picture_rows, "pictures", _SEEING),
+    "text": _Embedded("text_embeddings", "text", clip.embed_text_rows, "texts", (clip,)),
 }
 
 
@@ -1001,8 +1006,8 @@ def _embedding_matrix(
     encoder: Callable[[], clip.Encoder],
 ) -> npt.NDArray[np.float32]:
     """Embeddings of the pictures or texts ``of``, in their order, from the cache where they are there."""
-    table, key, function, noun = _EMBEDDED[kind]
-    version = settings_version(code_version(clip), identity, clip.precision(), *_hides(work.config))
+    table, key, function, noun, modules = _EMBEDDED[kind]
+    version = settings_version(code_version(*modules), identity, clip.precision(), *_hides(work.config))
     work.cache.results(
         table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), InlineEngine(),
         progress=work.progress(f"{model_name}: {noun} embedded"),
@@ -1047,7 +1052,7 @@ def _encoder(
     identity = clip.training_identity(
         model, known["sha256"].to_list(), known["captions"].to_list(), seed, work.dataset.base
     ) + "".join(f"-{part}" for part in _hides(config))
-    checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(clip)}.pt"
+    checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(*_SEEING)}.pt"
     train = functools.cache(
         functools.partial(
             clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), seed,

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from dataset_pipeline.adapters import clip, face_detector
+from dataset_pipeline.defs import assets
 from dataset_pipeline.verification import verify
 from dataset_pipeline_tests.building import RUNS, Bench, bench, failures, files_with, materialised
 from dataset_pipeline_tests.defs.test_gates import gate_of, judge, report
@@ -298,3 +300,9 @@ def test_a_model_that_links_items_sees_pictures_anew_once_their_faces_are_blurre
     plain, blurred = build("off"), build("blur")
     assert len(set(plain)) == len(set(blurred)) == ITEMS
     assert not set(plain) & set(blurred)
+
+
+def test_embeddings_go_by_the_code_that_opens_pictures() -> None:
+    # Results made by other code are never reused, wherever what a model sees of a picture is decided.
+    opening = sys.modules[clip.open_rgb.__module__]
+    assert opening in assets._EMBEDDED["image"].modules
