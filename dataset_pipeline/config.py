@@ -346,7 +346,7 @@ FaceAction = Literal["off", "report", "blur", "drop", "review"]
 
 
 class PiiImages(Settings):
-    """Faces in pictures. ``benchmarks/quality_faces.py`` measures what the detector finds and misses."""
+    """Faces in pictures. What the detector finds and misses is measured in docs/quality/faces.md."""
 
     faces: FaceAction = Field(
         "off",

@@ -846,6 +846,10 @@ def _check_sample(state: _Release) -> None:
     items = state.table("items")
     if not files or items is None or state.pictures is None:
         return
+    nested = f"{sample.FOLDER}/{sample.FOLDER}/"
+    if any(path.startswith(nested) for path in files):  # however deep they go, one is said of them
+        state.report("sample", "a sample of a sample; expected none", nested)
+        return
     whole, part = state.folder, _Release(state.folder / sample.FOLDER)
     try:
         result = verify(part.folder)

@@ -210,9 +210,16 @@ def damaged_card(mini: Path) -> None:
     (mini / "README.md").write_text("# No numbers")
 
 
+def sample_of_the_sample(mini: Path) -> None:
+    # However deep somebody nests them, looking at a release ends.
+    (mini / "mini" / "mini").mkdir(parents=True)
+    (mini / "mini" / "mini" / "README.md").write_text("# A sample of a sample of a sample")
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
+        (sample_of_the_sample, "a sample of a sample; expected none"),
         (another_author, "author: 5 items"),
         (unknown_size, "does not say how large it is"),
         (smaller_than_it_is, "of the size, and it says 1.0%"),

@@ -2,7 +2,7 @@
 
 Belongs here: loading the detector and reading its answers. Does not belong here: what happens to a picture that shows a
 face (``stages/faces.py``) and hiding one (``released_images.py``). What the detector finds and misses is measured
-by benchmarks/quality_faces.py. Nothing but faces is looked for: no number plates, no text, no bodies.
+in docs/quality/faces.md. Nothing but faces is looked for: no number plates, no text, no bodies.
 
 Zhang, Zhang, Li and Qiao, "Joint face detection and alignment using multitask cascaded convolutional networks", IEEE
 Signal Processing Letters 23(10), 2016.
