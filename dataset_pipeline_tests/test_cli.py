@@ -282,16 +282,24 @@ def test_killed_halfway_and_run_again(tmp_path: Path) -> None:
     assert list((tmp_path / "storage" / "small").glob("tmp/*")) == []
 
 
-def test_two_builds_at_once_in_one_storage_folder(tmp_path: Path) -> None:
+def test_the_second_of_two_builds_at_once_waits_for_the_first(tmp_path: Path) -> None:
     config = write_dataset(tmp_path)
-    both = [start("build", config, "--storage", tmp_path / "storage") for _ in range(2)]
-    outputs: dict[int, tuple[int, str]] = {}
-    threads = [threading.Thread(target=lambda p=p: outputs.update({p.pid: finish(p)})) for p in both]
+    first = start("build", config, "--storage", tmp_path / "storage")
+    read_until(first, "raw_texts ...")
+    second, third = (start("build", config, "--storage", tmp_path / "storage") for _ in range(2))
+    expected = "another build of small is running in this storage folder; waiting for it to end\n"
+    assert [read_until(process, "another build") for process in (second, third)] == [expected] * 2
+    third.send_signal(signal.SIGINT)
+    assert finish(third)[0] == 130
+    threads = [
+        threading.Thread(target=lambda p=p: ended.append((p.pid, *finish(p)))) for p in (first, second)
+    ]
+    ended: list[tuple[int, int, str]] = []
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [status for status, _output in outputs.values()] == [0, 0], outputs
+    assert [(process, status) for process, status, _ in ended] == [(first.pid, 0), (second.pid, 0)], ended
     assert run("verify", release_of(tmp_path)).status == 0
     assert pl.read_parquet(release_of(tmp_path) / "metadata" / "items.parquet").height == 40
 

@@ -7,6 +7,7 @@ Layout below ``STORAGE/<dataset>/``::
     releases/<version>/         the released archive: a snapshot that passed its audit
     cache/                      see ``cache.py``
     tmp/                        folders being written; never read
+    build.lock                  held by the one process that builds
 
 A snapshot is written in ``tmp`` and renamed into place, so a killed process leaves nothing that a
 reader could see. Readers go through :meth:`Store.audited`, which gives a snapshot only when all of
@@ -19,12 +20,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from filelock import FileLock, Timeout
 
 from dataset_pipeline.errors import GateError, OutsideWorldError
 
@@ -137,6 +139,27 @@ class Store:
         self.cache = self.folder / "cache"
 
     # -- writing ---------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def building(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Build alone: no other build of this dataset in this storage folder runs meanwhile.
+
+        Where one does, ``waiting`` is called once, and this waits until it has ended; Ctrl-C ends the wait. A
+        process lets go when it ends, however it ends. Raises ``OutsideWorldError`` when the disk says no.
+        """
+        # Any thread of the holder may let go, and each holder waits for every other one, in this process, too.
+        lock = FileLock(self.folder / "build.lock", thread_local=False)
+        with explained_os_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                waiting()
+                lock.acquire(poll_interval=0.25)
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextlib.contextmanager
     def writing(

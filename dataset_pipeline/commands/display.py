@@ -17,6 +17,10 @@ class PlainDisplay(ProgressDisplay):
         self._started_at: dict[str, float] = {}
         self._last_at = 0.0
 
+    def waiting(self, reason: str) -> None:
+        """See the base class."""
+        self.say(reason)
+
     def started(self, asset: str) -> None:
         """See the base class."""
         self._started_at[asset] = self._last_at = time.monotonic()

@@ -7,12 +7,14 @@ Does not belong here: which stages there are (``assets.py``) and what a gate ask
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import Engine, LocalEngine
@@ -30,10 +32,31 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where snapshots, caches and releases of all datasets are."""
 
     root: str = "storage"
+    _held: ExitStack = PrivateAttr(default_factory=ExitStack)
+    _building: set[str] = PrivateAttr(default_factory=set)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
+        """Begin a run, which holds nothing yet."""
+        self._held, self._building = ExitStack(), set()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
+        """End a run: other builds of its datasets may begin."""
+        self._held.close()
+
+    def to_build(self, dataset: str, waiting: Callable[[], None]) -> Store:
+        """The store of ``dataset``, which this run alone builds from now on until it ends; see ``Store.building``."""
+        store = Store(self.root, dataset)
+        if dataset not in self._building:
+            self._held.enter_context(store.building(waiting))
+            self._building.add(dataset)
+        return store
 
 
 class ProgressDisplay:
     """Receives progress and shows none of it; the command line puts one in its place that does."""
+
+    def waiting(self, reason: str) -> None:
+        """Nothing happens until what ``reason`` names has ended."""
 
     def started(self, asset: str) -> None:
         """The work on an asset begins."""
@@ -238,11 +261,11 @@ class Lineage:
             required_resource_keys={"storage", "display"},
         )
         def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-            store = Store(context.resources.storage.root, config.name)
-            store.sweep()
             display: ProgressDisplay = context.resources.display
-            display.started(stage.name)
             with explained():
+                store = context.resources.storage.to_build(config.name, _waiting(context, config.name))
+                store.sweep()
+                display.started(stage.name)
                 inputs = self.audited_inputs(store, stage)
                 settings = self.settings(stage, store)
                 with store.writing(stage.name, inputs, settings, context.run.run_id) as writer:
@@ -291,13 +314,13 @@ class Lineage:
             required_resource_keys={"storage", "display"},
         )
         def audit(context: dg.AssetCheckExecutionContext) -> Any:
-            store = Store(context.resources.storage.root, config.name)
-            snapshot = store.latest(stage.name)
-            if snapshot is None:
-                raise DatasetPipelineError(
-                    f"{stage.name} has never been built", hint=f"Materialise {stage.name} first"
-                )
             with explained():
+                store = context.resources.storage.to_build(config.name, _waiting(context, config.name))
+                snapshot = store.latest(stage.name)
+                if snapshot is None:
+                    raise DatasetPipelineError(
+                        f"{stage.name} has never been built", hint=f"Materialise {stage.name} first"
+                    )
                 inputs = self.audited_inputs(store, stage)
                 require_made_from(snapshot, inputs)
                 selected = sorted(check_key.name for check_key in context.selected_asset_check_keys)
@@ -353,6 +376,19 @@ class explained:  # noqa: N801 - reads as a verb in a with statement
                 metadata={"exit_status": error.exit_status, "kind": type(error).__name__},
                 allow_retries=False,
             ) from error
+
+
+def _waiting(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, dataset: str
+) -> Callable[[], None]:
+    """Says, to whoever looks at the run or started it, what it waits for."""
+
+    def say() -> None:
+        reason = f"another build of {dataset} is running in this storage folder; waiting for it to end"
+        context.log.info(reason)
+        context.resources.display.waiting(reason)
+
+    return say
 
 
 def _progress(context: dg.AssetExecutionContext, asset: str) -> Callable[[str], Progress]:

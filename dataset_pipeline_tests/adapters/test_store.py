@@ -1,6 +1,7 @@
 """Snapshots: immutable, content-named, visible only when complete and audited."""
 
 import os
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -167,3 +168,25 @@ def test_a_release_that_cannot_take_its_place_leaves_the_old_one(
     with pytest.raises(OutsideWorldError, match="No space left"):
         store.release(newer, "1.0.0")
     assert (place / "items.parquet").read_bytes() == before
+
+
+def test_one_build_at_a_time(tmp_path: Path) -> None:
+    """The second waits, says so once, and begins when the first has ended; of another dataset nobody waits."""
+    store, told, events = Store(tmp_path, "toy"), threading.Event(), list[str]()
+
+    def second() -> None:
+        with Store(tmp_path, "toy").building(lambda: (events.append("waits"), told.set())):  # type: ignore[func-returns-value]
+            events.append("second")
+
+    thread = threading.Thread(target=second)
+    with store.building(lambda: events.append("never")):
+        thread.start()
+        assert told.wait(60)
+        with Store(tmp_path, "other").building(lambda: events.append("never")):
+            events.append("other")
+        events.append("first ends")
+    thread.join(60)
+    assert events == ["waits", "other", "first ends", "second"]
+    with store.building(lambda: events.append("never")):
+        pass
+    assert "never" not in events

@@ -1,5 +1,6 @@
 """The mechanism that every asset shares: snapshots, gates, and what a failed gate stops."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,31 @@ def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:
     return " ".join(str(event.event_specific_data) for event in result.all_events if event.is_step_failure)
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_run_waits_for_another_build_and_lets_go_when_it_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ends_well: bool
+) -> None:
+    """It holds the dataset from its first step to its end, not step by step: between two steps another could begin."""
+    bench.source = [1 if ends_well else -1]
+    reasons, waits, results = list[str](), threading.Event(), list[dg.ExecuteInProcessResult]()
+
+    def waiting(_display: ProgressDisplay, reason: str) -> None:
+        reasons.append(reason)
+        waits.set()
+
+    monkeypatch.setattr(ProgressDisplay, "waiting", waiting)
+    thread = threading.Thread(target=lambda: results.append(bench.run()))
+    with bench.store.building(reasons.clear):
+        thread.start()
+        assert waits.wait(60)
+        assert bench.store.latest("numbers") is None
+    thread.join(60)
+    assert [result.success for result in results] == [ends_well]
+    assert reasons == ["another build of toy is running in this storage folder; waiting for it to end"]
+    with bench.store.building(lambda: pytest.fail("the run still holds the dataset")):
+        pass
 
 
 def test_good_data_reaches_the_end_and_is_promoted(bench: Bench) -> None:
