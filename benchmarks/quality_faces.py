@@ -26,7 +26,7 @@ from dataset_pipeline.adapters.face_detector import DETECTOR, load, searched_as,
 from dataset_pipeline.adapters.images import open_rgb
 from dataset_pipeline.adapters.released_images import hidden, hidden_area
 from dataset_pipeline.config import PiiImages
-from dataset_pipeline.stages.labels import wilson_interval
+from dataset_pipeline.stages.intervals import wilson_interval
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/quality/faces.md"
@@ -199,9 +199,9 @@ def page(photos: Photos) -> str:
 
     flagged = {
         least: [name[:8] for name, score in scores.items() if score >= least]
-        for least in (0.7, 0.8, 0.9, 0.95, 0.99)
+        for least in sorted({0.7, 0.8, 0.9, 0.95, 0.99, SETTINGS.min_score})
     }
-    at_default = flagged[0.9]
+    at_default = flagged[SETTINGS.min_score]
     installed = ", ".join(f"{name} {version}" for name, version in versions().items())
     return f"""# Quality of the search for faces
 
@@ -231,10 +231,10 @@ not enlarged by more than a quarter, so that the largest heights rest on fewer.
 
 {table(["`min_score`", "photos with a finding", "photographed faces, printed", "drawn faces", "something else"], [[least, f"{len(names)} ({100 * len(names) / len(scores):.1f} %)", sum(n in PRINTED for n in names), sum(n in DRAWN for n in names), sum(n not in PRINTED and n not in DRAWN for n in names)] for least, names in flagged.items()])}
 
-Above 0.9 the drawn faces are all looked at; below it, "something else" may hold more of them. What is something else at 0.9 are patterns of carpets and prints, and openings of shoes: {sum(n not in PRINTED and n not in DRAWN for n in at_default)} photos of {len(scores)}, {share(sum(n not in PRINTED and n not in DRAWN for n in at_default), len(scores))}.
+Above {SETTINGS.min_score} the drawn faces are all looked at; below it, "something else" may hold more of them. What is something else at {SETTINGS.min_score} are patterns of carpets and prints, and openings of shoes: {sum(n not in PRINTED and n not in DRAWN for n in at_default)} photos of {len(scores)}, {share(sum(n not in PRINTED and n not in DRAWN for n in at_default), len(scores))}.
 Of {len(other)} other pictures without faces (textures, animals, things, microscopy, a page of text), {sum(score >= SETTINGS.min_score for score in other)} have a finding.
 
-0.9 is the default because below it findings are mostly patterns, and above it turned and small faces go first. Where a missed face costs more than a blurred pattern, set `min_score: 0.7`.
+{SETTINGS.min_score} is the default because below it findings are mostly patterns, and above it turned and small faces go first. Where a missed face costs more than a blurred pattern, set `min_score: 0.7`.
 
 ## After blurring
 

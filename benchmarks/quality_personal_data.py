@@ -23,7 +23,7 @@ from personal_data_templates import REPORT, TUNING
 from dataset_pipeline.adapters.language import identifier
 from dataset_pipeline.adapters.presidio import PresidioFinder
 from dataset_pipeline.config import Language, NerModel, Pii
-from dataset_pipeline.stages.labels import wilson_interval
+from dataset_pipeline.stages.intervals import wilson_interval
 from dataset_pipeline.stages.language import UNDETERMINED
 from dataset_pipeline.stages.pii import Finding, resolve
 

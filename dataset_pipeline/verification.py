@@ -48,11 +48,11 @@ from dataset_pipeline.tables import (
     PAIR_KINDS,
     PAIRS,
     REASONS,
+    REASONS_OF_STAGES,
     RELEASED_ITEMS,
     RELEASED_WHERE_THERE,
     REMOVED,
     SPLIT_ITEMS,
-    STAGES,
     THUMBNAIL_SIDE_PX,
 )
 
@@ -68,7 +68,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "duplicate_id": "two rows have one item id",
     "data_metadata_differ": "the shards and metadata/items.parquet disagree",
     "released_and_removed": "an item is both released and removed",
-    "reason_unknown": "a removed row has a reason or a stage that is not documented",
+    "reason_unknown": "a removed row has a reason that is not documented, or that its stage does not give",
     "reference_unknown": "a row names an item that is not in the release",
     "group_crosses_splits": "a leak group or a duplicate group is in more than one split",
     "group_crosses_folds": "a leak group is in more than one fold",
@@ -398,12 +398,11 @@ def _check_ids(state: _Release) -> None:
     both = removed.filter(pl.col("item_id").is_in(released.implode()))["item_id"]
     if len(both):
         state.report("released_and_removed", f"{len(both)} items: {_some(both)}")
-    odd = removed.filter(
-        ~pl.col("reason").is_in(list(REASONS)).fill_null(False)
-        | ~pl.col("stage").is_in(list(STAGES)).fill_null(False)
-    )
+    documented = [f"{stage}/{reason}" for stage, reasons in REASONS_OF_STAGES.items() for reason in reasons]
+    code = pl.concat_str("stage", "reason", separator="/", ignore_nulls=True)
+    odd = removed.filter(~code.is_in(documented))
     if odd.height:
-        codes = odd.select(pl.concat_str("stage", "reason", separator="/", ignore_nulls=True)).to_series()
+        codes = odd.select(code).to_series()
         state.report(
             "reason_unknown", f"{odd.height} rows: {_some(codes.unique().sort())}", "metadata/removed.parquet"
         )
@@ -895,10 +894,17 @@ def _compare_package(state: _Release, rows: list[dict[str, Any]], expected: pl.D
     if odd:
         state.report("package", f"columns differ from metadata/items.parquet: {_some(odd)}", where)
         return
+    kinds = {name: int if kind.is_integer() else str for name, kind in expected.schema.items()}
+    # Polars would take the number 7 for the text "7", and true for 1.
+    typed = {(name, type(value)) for row in rows for name, value in row.items() if value is not None}
+    if mistyped := {name for name, kind in typed if kind is not kinds[name]}:
+        told = f"values of other types than in metadata/items.parquet: {_some(mistyped)}"
+        state.report("package", told, where)
+        return
     try:
         frame = pl.DataFrame(rows, schema=expected.schema)
-    except _UNREADABLE:
-        state.report("package", "values of other types than in metadata/items.parquet", where)
+    except (*_UNREADABLE, OverflowError):
+        state.report("package", "values that metadata/items.parquet could not hold", where)
         return
     _compare_with_metadata(state, frame, expected, where, "package")
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from dataset_pipeline.adapters.destinations import CHECKSUMS
 from dataset_pipeline.adapters.packages import write_webdataset, write_zip
 from dataset_pipeline.adapters.shards import (
     DataFiles,
@@ -39,7 +40,6 @@ from dataset_pipeline.tables import (
     REMOVED,
 )
 
-CHECKSUMS: Final = "SHA256SUMS"
 PROVENANCE: Final = "provenance.json"
 CROISSANT: Final = "croissant.json"
 RO_CRATE: Final = "ro-crate-metadata.json"

@@ -33,6 +33,8 @@ _COMPACT_FROM_PARTS = 64
 _COMPACT_BELOW_BYTES = 16 << 20
 _MATRIX_BATCH = 8192
 _FLUSH_SECONDS = 20.0
+_ONE_BUILD_SECONDS: Final = 12 * 60 * 60
+"""What was used within this time of each other counts as used by one build."""
 _USED: Final = "used"
 """A file of each table whose time of change says when a build last asked for it."""
 
@@ -63,7 +65,8 @@ class CachedTable:
     """When a build last asked for them, in seconds since 1970."""
     size_bytes: int
     is_newest: bool
-    """Whether no other version of the kind was asked for later."""
+    """Whether the last build that asked for the kind asked for it: one build may ask for several, such as the
+    embeddings of every model."""
 
 
 class ResultCache:
@@ -137,8 +140,14 @@ class ResultCache:
             for kind in sorted(path for path in self.folder.glob("*") if path.is_dir()):
                 ages = sorted(((_used_at(path), path.name) for path in kind.iterdir()), reverse=True)
                 found += [
-                    CachedTable(kind.name, name, used_at, _size_bytes(kind / name), place == 0)
-                    for place, (used_at, name) in enumerate(ages)
+                    CachedTable(
+                        kind.name,
+                        name,
+                        used_at,
+                        _size_bytes(kind / name),
+                        is_newest=ages[0][0] - used_at <= _ONE_BUILD_SECONDS,
+                    )
+                    for used_at, name in ages
                 ]
         return found
 

@@ -14,7 +14,7 @@ from dataset_pipeline.adapters.shards import file_name
 from dataset_pipeline.adapters.sources import read_audit
 from dataset_pipeline.adapters.store import explained_os_errors
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.stages import labels
+from dataset_pipeline.stages import intervals, labels
 from dataset_pipeline.stages.result_tables import to_csv
 from dataset_pipeline.tables import RELEASED_ITEMS, RELEASED_WHERE_THERE
 
@@ -55,7 +55,7 @@ def write_sheet(
     place = folder / SHEET
     if place.exists() and not force:
         raise ConfigError(f"{place} is there already", hint="Verdicts may be in it; --force replaces it")
-    wanted = labels.sample_size(margin, expected, labelled.height)
+    wanted = intervals.sample_size(margin, expected, labelled.height)
     sample = labels.audit_sample(labelled, wanted, seed)
     texts = [name for name in items.columns if name not in {*RELEASED_ITEMS, *RELEASED_WHERE_THERE}]
     with explained_os_errors(folder):

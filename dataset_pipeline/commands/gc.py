@@ -43,7 +43,7 @@ def collect(
 ) -> Collected:
     """Find the dataset's cached tables that no build has used for ``days``, and delete them if ``is_deleting``.
 
-    The table of each kind that was used last stays, however long ago that was, so that the next build costs what the
+    What the last build used of each kind stays, however long ago that was, so that the next build costs what the
     change costs; with ``is_everything`` no table stays. Raises ``ConfigError`` for a wrong config, and ``OutsideWorldError``
     where the disk says no or a build is running that may read what would go.
     """

@@ -10,7 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from dataset_pipeline.config import PiiImages
-from dataset_pipeline.stages.labels import wilson_interval
+from dataset_pipeline.stages.intervals import wilson_interval
 from dataset_pipeline.tables import FACES
 
 REMOVING: Final[Mapping[str, str]] = {"drop": "image_faces", "review": "image_faces_unsure"}

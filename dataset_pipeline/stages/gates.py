@@ -523,7 +523,8 @@ def faces_acted_on(
 
     ``items``: ITEMS; ``images``: IMAGES; ``decided``: item_id of items that a person decided to keep.
     """
-    pictures = items.join(images.select("image_ref", "faces"), on="image_ref").select(
+    shown = items.filter(pl.col("image_ref").is_not_null())
+    pictures = shown.join(images.select("image_ref", "faces"), on="image_ref", how="left").select(
         "item_id",
         "faces",
         is_decided=pl.col("item_id").is_in(decided.select("item_id").collect()["item_id"].implode()),

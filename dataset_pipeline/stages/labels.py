@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dataset_pipeline.config import Baselines, ClipModel, LabelQuality
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages.baselines import Embeddings, features, inputs_of
+from dataset_pipeline.stages.intervals import wilson_interval
 from dataset_pipeline.stages.leak_groups import IMAGE_KINDS
 from dataset_pipeline.stages.statistics import items_by_split
 from dataset_pipeline.tables import LABEL_CANDIDATES
@@ -29,7 +30,6 @@ from dataset_pipeline.tables import LABEL_CANDIDATES
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-Z95: Final = 1.959964
 _SHOWN: Final = 20
 _SHOWN_CANDIDATES: Final = 100
 _REGULARISATION: Final = (0.001, 0.01, 0.1)
@@ -159,20 +159,6 @@ def _disagreement(frame: pl.DataFrame, pairs: pl.LazyFrame) -> dict[str, Any]:
 def _error_share(differ: float) -> float:
     """The e of 1 - (1 - e) ** 2 = differ."""
     return _rounded(1 - math.sqrt(max(0.0, 1 - differ)))
-
-
-def wilson_interval(hits: float, trials: float, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson, 1927); (0, 1) where nothing was tried."""
-    if trials == 0:
-        return 0.0, 1.0
-    share, square = hits / trials, z * z
-    centre = (share + square / (2 * trials)) / (1 + square / trials)
-    half = (
-        z / (1 + square / trials) * np.sqrt(max(0.0, share * (1 - share)) / trials + square / (4 * trials**2))
-    )
-    low = 0.0 if hits == 0 else centre - half  # what rounding leaves of an exact 0 or 1 is no number
-    high = 1.0 if hits == trials else centre + half
-    return _rounded(low), _rounded(high)
 
 
 # -- agreement -----------------------------------------------------------------------------
@@ -535,17 +521,6 @@ def _confused(labels: Sequence[str], joint: Ints) -> list[dict[str, Any]]:
 
 
 VERDICTS: Final = ("right", "wrong", "unsure")
-
-
-def sample_size(margin: float, expected: float, population: int, z: float = Z95) -> int:
-    """Items to look at so that a share near ``expected`` is known to +- ``margin``, of ``population`` items.
-
-    Cochran (1977), with the finite population correction.
-    """
-    if population == 0:
-        return 0
-    infinite = z * z * expected * (1 - expected) / (margin * margin)
-    return min(population, math.ceil(infinite / (1 + (infinite - 1) / population)))
 
 
 def audit_sample(items: pl.DataFrame, size: int, seed: int) -> pl.DataFrame:

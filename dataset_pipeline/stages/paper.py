@@ -277,6 +277,7 @@ def _render(
         documentation=config.documentation,
         has=lambda macro: macro in numbers and numbers[macro][0] != "0",
         pii=reports.get("pii", {}).get("is_enabled", config.pii.enabled),
+        faces=reports.get("pii", {}).get("images", {}).get("statement"),
         tables=tables,
         figures=drawn,
         all_classes=len(reports["statistics"]["classes"]) <= _MOST_ROWS,

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, get_args
 import polars as pl
 
 from dataset_pipeline.config import KEYED_ACTIONS, DatasetConfig, PersonalDataEntity, Pii
-from dataset_pipeline.stages.labels import wilson_interval
+from dataset_pipeline.stages.intervals import wilson_interval
 from dataset_pipeline.stages.surrogates import HASH_CHARS, hashed, masked, surrogate
 
 FINDINGS: Final = {

@@ -70,9 +70,11 @@ def test_a_long_text_is_judged_by_its_beginning() -> None:
     assert identified(german * 40 + english * 100_000) == "de"
 
 
-def test_a_megabyte_built_to_be_slow() -> None:
-    for text in ("@" * 1_000_000, "a@" * 500_000, "<A" * 500_000, "https://" * 100_000):
-        identifier(SETTINGS).identify([text])
+@pytest.mark.parametrize("unit", ["@", "a@", "<A", "https://"])
+def test_a_megabyte_built_to_be_slow(unit: str) -> None:
+    """It is answered like its beginning, which is all that is looked at: the rest costs nothing."""
+    text = unit * (1_000_000 // len(unit))
+    assert identifier(SETTINGS).identify([text]) == identifier(SETTINGS).identify([text[:10_000]])
 
 
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

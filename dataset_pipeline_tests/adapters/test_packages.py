@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataset_pipeline.adapters import packages
 from dataset_pipeline.adapters.packages import webdataset_key
 from dataset_pipeline.errors import OutsideWorldError
 from dataset_pipeline.verification import verify
@@ -289,8 +290,11 @@ def twice(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
         (partial(change_json, price=7), "columns differ from metadata/items.parquet: price"),
         (
             partial(change_json, author={"name": "Ada"}),
-            "values of other types than in metadata/items.parquet",
+            "of other types than in metadata/items.parquet: author",
         ),
+        # Polars makes it "7", which may be what the table has.
+        (partial(change_json, author=7), "of other types than in metadata/items.parquet: author"),
+        (partial(change_json, author=True), "of other types than in metadata/items.parquet: author"),
         (broken_json, "does not hold an item"),
         (other_key, "sample 'another' is item"),
         (two_pictures, "has 2 pictures"),
@@ -375,6 +379,29 @@ def test_faults_of_the_zip(
     release = copied(written, tmp_path)
     rewrite_zip(release / ZIP, edit, method)
     assert_found(release, told)
+
+
+def test_a_text_in_a_tar_that_would_fill_the_memory(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def long_json(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        place = next(place for place, (m, _) in enumerate(members) if m.name.endswith(".json"))
+        members[place] = (members[place][0], members[place][1] + b" " * (2 << 20))
+
+    release = copied(written, tmp_path)
+    rewrite_tar(release / TAR, long_json)
+    monkeypatch.setattr(packages, "_MAX_TEXT_BYTES", 1 << 20)
+    assert_found(release, "is over 1 MiB")
+
+
+def test_a_zip_that_says_that_it_holds_more_than_it_can(written: Path, tmp_path: Path) -> None:
+    """Its members are not compressed, as they say, and yet one is as large as the memory."""
+    release = copied(written, tmp_path)
+    content = bytearray((release / ZIP).read_bytes())
+    size = content.find(b"PK\x01\x02") + 24  # of the first member, as the directory has it
+    content[size : size + 4] = (1 << 30).to_bytes(4, "little")
+    (release / ZIP).write_bytes(content)
+    assert_found(release, "members are compressed")
 
 
 def test_a_zip_that_is_none(written: Path, tmp_path: Path) -> None:

@@ -65,6 +65,14 @@ def test_the_newest_of_a_kind_stays_however_old_unless_everything_goes(tmp_path:
     assert not list(kind.iterdir())
 
 
+def test_everything_that_the_last_build_used_of_a_kind_stays(tmp_path: Path) -> None:
+    """A build with two CLIP models asks for the embeddings of both, one after the other."""
+    config, storage = write_dataset(tmp_path), tmp_path / "storage"
+    kind = filled(storage, second=40, first=40.2, former=41)
+    assert run("gc", config, "--storage", storage, "--delete").status == 0
+    assert {path.name for path in kind.iterdir()} == {"first", "second"}
+
+
 def test_models_that_were_trained_go_like_other_results(tmp_path: Path) -> None:
     config, storage = write_dataset(tmp_path), tmp_path / "storage"
     models = storage / "small" / "cache" / "models"

@@ -190,8 +190,17 @@ def test_an_item_both_released_and_removed(release: Path) -> None:
     assert "released_and_removed" in checks(release)
 
 
-def test_an_undocumented_reason(release: Path) -> None:
-    set_value(release / "metadata/removed.parquet", "reason", 1, "because")
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("reason", "because"),
+        ("stage", "somewhere"),
+        ("reason", None),
+        ("stage", "raw"),  # documented, and yet no stage that removes duplicates
+    ],
+)
+def test_an_undocumented_reason(release: Path, column: str, value: str | None) -> None:
+    set_value(release / "metadata/removed.parquet", column, 1, value)
     sign(release)
     assert "reason_unknown" in checks(release)
 
@@ -634,8 +643,10 @@ def test_items_in_outside_sets_that_the_report_does_not_count(
     tmp_path: Path, told: int | None, is_fine: bool
 ) -> None:
     example = with_removed(toy())
-    reason = pl.when(pl.col("item_id") == "gone-2").then(pl.lit("in_outside_set")).otherwise("reason")
-    example.removed = example.removed.with_columns(reason=reason)
+    example.removed = example.removed.with_columns(
+        pl.when(pl.col("item_id") == "gone-2").then(pl.lit(value)).otherwise(column).alias(column)
+        for column, value in (("stage", "decontamination"), ("reason", "in_outside_set"))
+    )
     if told is not None:
         example.reports["decontamination"] = {"removed": told, "sets": {}}
     example.write(tmp_path / "release")

@@ -167,6 +167,10 @@ def test_gate_stops_a_picture_that_was_not_searched_or_should_have_gone() -> Non
     assert judged(
         "drop", ["good", "shown"], items.filter(pl.col("item_id") == "shown").select("item_id")
     ).is_passed
+    # A picture that no scan knows is none that was searched; an item without a picture has nothing to search.
+    unknown = pl.LazyFrame({"item_id": ["lost", "text"], "image_ref": ["s/lost", None]})
+    lost = gates.faces_acted_on(unknown, images, PiiImages(faces="report"), nobody)
+    assert lost.numbers == {"pictures": 1, "unsearched": 1, "with_faces": 0}
     found = judged("report", ["good", "unsearched"])
     assert not found.is_passed
     assert found.numbers == {"pictures": 2, "unsearched": 1, "with_faces": 0}

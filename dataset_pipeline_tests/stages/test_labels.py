@@ -12,6 +12,7 @@ from dataset_pipeline.config import Baselines, LabelQuality
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import classical, gates
 from dataset_pipeline.stages import labels as stage
+from dataset_pipeline.stages.intervals import wilson_interval
 from dataset_pipeline.tables import ANNOTATIONS, LABEL_CANDIDATES, PAIRS, REMOVED, SPLIT_ITEMS
 
 CONFLICTS = dict.fromkeys(("item_id", "kept_item_id", "column", "value", "kept_value"), pl.String())
@@ -34,40 +35,6 @@ def removed(*rows: tuple[str, str]) -> pl.LazyFrame:
         ],
         schema=dict(REMOVED),
     )
-
-
-# -- intervals -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("hits", "trials", "expected"),
-    [
-        (0, 0, (0.0, 1.0)),
-        (0, 10, (0.0, 0.277533)),  # Wilson's interval keeps width where nothing was hit
-        (10, 10, (0.722467, 1.0)),
-        (5, 10, (0.236593, 0.763407)),
-        (199, 199, (0.981062, 1.0)),  # exactly 1, not 1 but for a rounding error
-        (0, 199, (0.0, 0.0189382)),
-    ],
-)
-def test_wilson_interval(hits: int, trials: int, expected: tuple[float, float]) -> None:
-    found = stage.wilson_interval(hits, trials)
-    assert found == pytest.approx(expected, abs=1e-6)
-    if hits == 0:
-        assert found[0] == 0.0
-    if hits == trials:
-        assert found[1] == 1.0
-
-
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(deadline=None, max_examples=50)
-def test_wilson_interval_agrees_with_scipy(drawn: tuple[int, int]) -> None:
-    from scipy.stats import binomtest
-
-    hits, trials = drawn
-    low, high = stage.wilson_interval(hits, trials)
-    expected = binomtest(hits, trials).proportion_ci(0.95, method="wilson")
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-5)
 
 
 # -- contradictions ------------------------------------------------------------------------
@@ -98,7 +65,7 @@ def test_contradicting_labels_of_merged_duplicates_are_counted() -> None:
         "with_both_labels": 2,
         "with_another_label": 1,
         "share": 0.5,
-        "interval": list(stage.wilson_interval(1, 2)),
+        "interval": list(wilson_interval(1, 2)),
         "examples": [{"item_id": "r0", "kept_item_id": "00", "value": "boot", "kept_value": "hat"}],
     }
     assert stage.label_sources(kept) == [
@@ -133,7 +100,7 @@ def test_groups_of_equal_pictures_are_compared_by_label() -> None:
     image, text = found["image"], found["text"]
     assert (image["groups"], image["items"], image["contradicting_groups"]) == (2, 5, 1)
     assert image["share"] == pytest.approx((2 / 3 + 0) / 2, abs=1e-5)
-    assert image["interval"] == list(stage.wilson_interval(2 / 3, 2))
+    assert image["interval"] == list(wilson_interval(2 / 3, 2))
     assert image["examples"] == [{"item_ids": ["00", "01", "02"], "labels": ["boot", "hat"]}]
     assert (text["groups"], text["share"], text["error_share"]) == (1, 1.0, 1.0)
 
@@ -450,20 +417,6 @@ def test_classical_features_follow_the_items() -> None:
 
 
 # -- audit ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("margin", "expected", "population", "size"),
-    [
-        (0.03, 0.05, 10**9, 203),  # 1.96^2 * .05 * .95 / .03^2 = 202.7
-        (0.05, 0.5, 10**9, 385),  # the textbook's 384.1
-        (0.05, 0.5, 1000, 278),  # with the finite population correction
-        (0.01, 0.5, 10, 10),
-        (0.03, 0.05, 0, 0),
-    ],
-)
-def test_sample_size(margin: float, expected: float, population: int, size: int) -> None:
-    assert stage.sample_size(margin, expected, population) == size
 
 
 def released(count: int = 1000) -> pl.DataFrame:

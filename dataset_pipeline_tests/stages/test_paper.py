@@ -103,6 +103,16 @@ def test_every_macro_of_the_text_is_defined_and_no_digit_of_a_count_is_typed() -
     assert "1,200" not in re.sub(r"Of the .*|It has .*", "", body)
 
 
+def test_what_was_looked_for_in_pictures_is_said_as_the_report_says_it() -> None:
+    of = config()
+    said = "3 of 900 different pictures show a face (0.3 %)."
+    found = paper(
+        of, reports(of, "boot", pii={"by_entity": [], "by_action": [], "images": {"statement": said}})
+    )
+    assert r"3 of 900 different pictures show a face (0.3 \%)." in found.files["paper.tex"].decode()
+    assert "show a face" not in made().files["paper.tex"].decode()
+
+
 def test_passages_for_the_author_are_counted_and_go_where_the_configuration_says_it() -> None:
     plain = made()
     assert plain.passages_for_author == plain.files["paper.tex"].decode().count(FOR_AUTHOR) > 0

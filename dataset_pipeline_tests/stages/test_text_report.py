@@ -1,5 +1,6 @@
 """What people are shown of cleaning: counts, and examples that hold nothing personal."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,11 @@ def test_no_example_shows_personal_data() -> None:
 def test_three_examples_of_a_rule_are_enough_and_always_the_same() -> None:
     rows = [(f"{n}", f"a  {n}", f"a {n}", ["whitespace"]) for n in range(9)]
     found = examples(*rows)
-    assert found.height == 3
+    # By SHA-256, which no version of a library changes, as it may change its own hashes.
+    drawn = sorted(
+        (item for item, *_ in rows), key=lambda item: hashlib.sha256(f"{item}\0title".encode()).digest()
+    )
+    assert found["item_id"].to_list() == drawn[:3]
     assert examples(*reversed(rows)).equals(found)
 
 
