@@ -10,41 +10,15 @@ every 0.2 s. The physical limits beside it: reading the sources' files once, and
 import argparse
 import csv
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
 import yaml
 from PIL import Image
+from processes import measured
 
 ROOT = Path(__file__).parent.parent
-COMMAND = Path(sys.executable).with_name("dataset-pipeline")
-
-
-def measured(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak MiB of a command and its children; raises where it fails."""
-    began, peak = time.monotonic(), 0
-    process = psutil.Popen(
-        [COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    with process:
-        while process.poll() is None:
-            peak = max(peak, sum(_memory(p) for p in [process, *process.children(recursive=True)]))
-            time.sleep(0.2)
-        errors = process.stderr.read()
-    if process.returncode:
-        raise RuntimeError(errors)
-    return time.monotonic() - began, peak / 2**20
-
-
-def _memory(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.Error:
-        return 0  # it ended meanwhile
 
 
 def limits(source: Path) -> tuple[int, float, float]:
@@ -91,9 +65,9 @@ def main() -> None:
             for kind in ("first", "nothing changed", "one picture changed"):
                 if kind == "one picture changed":
                     change_one_picture(home / "source")
-                seconds, peak = measured(arguments)
+                [cost] = measured(arguments).values()
                 print(
-                    f"| {name} | {pictures:,} | {read:.1f} s | {decode:.1f} s | {kind} | {seconds:.0f} | {peak:,.0f} |",
+                    f"| {name} | {pictures:,} | {read:.1f} s | {decode:.1f} s | {kind} | {cost.seconds:.0f} | {cost.peak_bytes / 2**20:,.0f} |",
                     flush=True,
                 )
 

@@ -2,7 +2,7 @@
 
     python benchmarks/speed_duplicates.py [--quick] [--write] [--only WORD]
 
-Prints the tables of docs/performance.md; ``--write`` writes that page. Every row is a process of its own. All items are
+Prints tables of docs/performance.md; ``--write`` writes its part of that page. Every row is a process of its own. All items are
 made up, with copies planted in known places. A row fails where an answer is wrong: brute force must find the same pairs,
 every planted copy must be found, no set may be cut. --quick leaves a million items out; --only runs the rows whose name
 has WORD in it; --row NAME --items N runs one row at any size.
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from pages import write_part
 from scipy.sparse import csr_array
 
 from dataset_pipeline.config import DatasetConfig, Duplicates, ImageDuplicates, Split, TextDuplicates
@@ -647,8 +648,8 @@ def table(rows: tuple[Row, ...], quick: bool, only: str) -> Iterator[str]:
 
 
 def document(quick: bool, only: str) -> Iterator[str]:
-    """Lines of docs/performance.md."""
-    yield "# How the searches for duplicates and leaks grow"
+    """Lines of this script's part of docs/performance.md."""
+    yield "## How the searches for duplicates and leaks grow"
     yield ""
     yield (
         "Written by `python benchmarks/speed_duplicates.py --write` on two shared cores; no number here is typed by hand. "
@@ -658,11 +659,11 @@ def document(quick: bool, only: str) -> Iterator[str]:
         "short text that lacks a letter is under the threshold: only the audit's search for near texts counts these among its copies, too."
     )
     yield ""
-    yield "## Growth"
+    yield "### Growth"
     yield ""
     yield from table(GROWTH, quick, only)
     yield ""
-    yield "## Worst cases"
+    yield "### Worst cases"
     yield ""
     yield (
         "Everything in one crowd: pictures and texts of which (nearly) all are candidates of each other. The work is bounded "
@@ -672,7 +673,7 @@ def document(quick: bool, only: str) -> Iterator[str]:
     yield ""
     yield from table(WORST, quick, only)
     yield ""
-    yield "## What is bounded, and what that means"
+    yield "### What is bounded, and what that means"
     yield ""
     yield (
         f"- **Pairs listed.** Up to {pair_search.PAIRS_PER_NODE} a picture or text on average (and {pair_search.MIN_LISTED_PAIRS:,} "
@@ -702,7 +703,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="without a million items")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help=f"write a part of {PAGE.relative_to(ROOT)}")
     parser.add_argument("--only", default="", metavar="WORD", help="rows whose name has WORD in it")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--items", type=int, help=argparse.SUPPRESS)
@@ -715,7 +716,7 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     if arguments.write:
-        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_part(PAGE, "searches", "\n".join(lines))
 
 
 if __name__ == "__main__":
