@@ -160,7 +160,7 @@ def dev(configs: tuple[Path, ...], storage: str, port: int) -> None:
     """Open the Dagster UI on these datasets; Ctrl-C ends it."""
     from dataset_pipeline.commands.dev import dev as run
 
-    run(configs, storage, port)
+    run(configs, storage, port, click.echo)
 
 
 @cli.command()

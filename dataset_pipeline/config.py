@@ -7,6 +7,7 @@ here: looking at the data the configuration points to (``commands/check.py`` doe
 import difflib
 import math
 import re
+import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
@@ -986,6 +987,84 @@ class Documentation(Settings):
     is_synthetic: bool = False
 
 
+class Automation(Settings):
+    """What happens by itself while the UI runs; each can be switched on and off there, too."""
+
+    look_every_minutes: Literal[1, 2, 3, 5, 10, 15, 20, 30, 60] = Field(
+        15, description="how often the sources are looked at"
+    )
+    build_after_changes: bool = Field(
+        False, description="whether a change of a source starts a build from the start"
+    )
+    build_nightly: bool = Field(False, description="whether the nightly build is on from the start")
+    nightly_at: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "03:00"
+    timezone: str = Field("UTC", description="of nightly_at, such as Europe/Berlin")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        if name != "UTC" and name not in (known := zoneinfo.available_timezones()):
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            raise ValueError(
+                f"found {name!r}, expected a name such as Europe/Berlin"
+                + (f"; did you mean '{near[0]}'?" if near else "")
+            )
+        return name
+
+
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+
+
+class Webhook(Settings):
+    """An address that alerts are sent to as JSON, by POST."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/\S*)?$")] | None = None
+    url_variable: Variable | None = Field(
+        None, description="environment variable with the address: who knows one may write to it"
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> "Webhook":
+        if (self.url is None) == (self.url_variable is None):
+            raise ValueError("expected one of 'url' and 'url_variable'")
+        return self
+
+
+MailAddress = Annotated[str, StringConstraints(pattern=r"^[^\s@<>,;:\"]+@[^\s@<>,;:\"]+$")]
+
+
+class Mail(Settings):
+    """A server that takes alerts as e-mail."""
+
+    host: Annotated[str, StringConstraints(pattern=r"^[\w.:-]+$")]
+    port: int = Field(587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    sender: MailAddress
+    to: tuple[MailAddress, ...] = Field(min_length=1)
+    user: str | None = Field(None, description="absent: no login")
+    password_variable: Variable | None = Field(
+        None, description="environment variable with the user's password"
+    )
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> "Mail":
+        if (self.user is None) != (self.password_variable is None):
+            raise ValueError("'user' and 'password_variable' go together")
+        if self.user is not None and self.security == "none":
+            raise ValueError("a password is not sent in clear: expected security 'starttls' or 'tls'")
+        return self
+
+
+class Alerts(Settings):
+    """Who is told of failed builds and failed gates, beside the log."""
+
+    webhook: Webhook | None = None
+    email: Mail | None = None
+    ui: WebAddress | None = Field(
+        None, description="address of the Dagster UI, for links; absent: that of 'dataset-pipeline dev'"
+    )
+
+
 class DatasetConfig(Settings):
     """A whole ``dataset.yaml``."""
 
@@ -1029,6 +1108,8 @@ class DatasetConfig(Settings):
     mirrors: str = Field("mirrors.json", description="speeds of the places it is published at, once measured")
     approvals: str = Field("approvals.yaml", description="who approved which version for publication")
     documentation: Documentation = Documentation()
+    automation: Automation = Automation()
+    alerts: Alerts = Alerts()
 
     @field_validator("sources")
     @classmethod
@@ -1087,6 +1168,10 @@ class DatasetConfig(Settings):
                 f"split.method 'temporal' needs columns.date of every source, missing for {', '.join(undated)}"
             )
         return self
+
+    def of_the_release(self) -> "DatasetConfig":
+        """The configuration as a release tells it: without what says when and for whom this machine works."""
+        return self.model_copy(update={"automation": Automation(), "alerts": Alerts()})
 
     @property
     def has_dates(self) -> bool:

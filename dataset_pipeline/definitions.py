@@ -9,11 +9,13 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.config import load_config
+from dataset_pipeline.defs.alerts import alert_sensor
 from dataset_pipeline.defs.assets import lineage, source_assets
 from dataset_pipeline.defs.automation import automations
 from dataset_pipeline.defs.publish import mirror_checks, mirror_health, publication_assets
@@ -37,7 +39,7 @@ def dataset_definitions(
     engine: Engine | None = None,
     display: ProgressDisplay | None = None,
 ) -> dg.Definitions:
-    """Assets and gates of every dataset, and for each a build job and its automation."""
+    """Assets and gates of every dataset, and for each a build job, its automation and its alerts."""
     prefixes = [dataset.prefix for dataset in datasets]
     if twice := sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1}):
         raise ConfigError(
@@ -48,20 +50,30 @@ def dataset_definitions(
         # Users can do nothing about it; the pinned version of Dagster keeps what the warning says may change.
         warnings.filterwarnings("ignore", "Function `observable_source_asset` is", dg.BetaWarning)
         observed = [source for dataset in datasets for source in source_assets(dataset)]
-    jobs, sensors, schedules = [], [], []
+    jobs: list[Any] = []
+    sensors: list[dg.SensorDefinition] = []
+    schedules: list[dg.ScheduleDefinition] = []
     checked: list[dg.AssetChecksDefinition] = []
     for dataset in datasets:
-        built = [dataset.key(name) for name in lineage(dataset).stages]
+        built = dg.AssetSelection.assets(*(dataset.key(name) for name in lineage(dataset).stages))
+        looked_at = [source.key for source in observed if source.key.path[0] == dataset.prefix]
         job = dg.define_asset_job(
             f"build_{dataset.prefix}",
-            selection=dg.AssetSelection.assets(*built),
+            selection=built,
+            tags=dataset.run_tags,
             description=f"Build the release of {dataset.config.display_title} from its sources.",
         )
-        watched = [source.key for source in observed if source.key.path[0] == dataset.prefix]
-        sensor, schedule = automations(dataset.prefix, dg.AssetSelection.assets(*watched, *built), job.name)
         jobs.append(job)
-        sensors.append(sensor)
-        schedules.append(schedule)
+        own_sensors, own_schedules = automations(
+            dataset.prefix,
+            dataset.config.automation,
+            dg.AssetSelection.assets(*looked_at),
+            built,
+            job.name,
+            dataset.run_tags,
+        )
+        sensors += [*own_sensors, alert_sensor(dataset)]
+        schedules += own_schedules
         if of_mirrors := mirror_checks(dataset):
             checked += of_mirrors
             schedules.append(mirror_health(dataset, of_mirrors))

@@ -420,10 +420,11 @@ def _link_or_copy(source: str, target: str) -> str:
 def _writer_of(temporary: Path) -> int | None:
     """The process that writes a folder in ``tmp``; None where it has ended."""
     process = temporary.name.split("-")[0]
-    return int(process) if process.isdigit() and _is_running(int(process)) else None
+    return int(process) if process.isdigit() and is_running(int(process)) else None
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process of this machine with that number is there."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

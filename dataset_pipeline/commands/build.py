@@ -28,6 +28,10 @@ _DAGSTER_YAML: Final = """\
 telemetry: {{enabled: false}}
 nux: {{enabled: false}}
 storage: {{sqlite: {{base_dir: {history}}}}}
+# From the queue, runs of one dataset are taken one by one, and so are runs that decode pictures or run models on them.
+concurrency:
+  runs: {{tag_concurrency_limits: [{{key: dataset, value: {{applyLimitPerUniqueValue: true}}, limit: 1}}]}}
+  pools: {{granularity: run, default_limit: 1}}
 local_artifact_storage:
   module: dagster._core.storage.root
   class: LocalArtifactStorage
@@ -125,6 +129,7 @@ def build(
                     "build",
                     selection=target.upstream()
                     & dg.AssetSelection.assets(*(dataset.key(s) for s in stages.stages)),
+                    tags=dataset.run_tags,
                     config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 )
             ]

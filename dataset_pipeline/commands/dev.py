@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import dagster as dg
 
 from dataset_pipeline.commands.build import dagster_home
 from dataset_pipeline.definitions import CONFIGS_VARIABLE, STORAGE_VARIABLE, dataset_definitions, load_dataset
+from dataset_pipeline.defs.alerts import UI_VARIABLE
 from dataset_pipeline.errors import OutsideWorldError
 
 _HOST = "127.0.0.1"
@@ -19,17 +22,34 @@ _NOT_FOR_USERS = "ignore:Function `dev_command` is superseded"
 _ENDING_SECONDS = 60.0
 
 
-def dev(configs: Sequence[Path], storage: str, port: int) -> None:
+def automation_lines(definitions: dg.Definitions) -> list[str]:
+    """What works by itself while the UI runs, and what only when somebody switches it on; one line each."""
+    found = sorted([*(definitions.sensors or []), *(definitions.schedules or [])], key=lambda one: one.name)
+    lines = []
+    for one in found:
+        assert isinstance(one, (dg.SensorDefinition, dg.ScheduleDefinition))
+        is_on = one.default_status.value == dg.DefaultSensorStatus.RUNNING.value
+        lines.append(f"{'on ' if is_on else 'off'}  {one.name}: {one.description}")
+    return [*lines, "Switch them under Automation in the UI; what is set there stays."]
+
+
+def dev(
+    configs: Sequence[Path], storage: str, port: int, say: Callable[[str], None] = lambda _line: None
+) -> None:
     """Run ``dagster dev`` until it is interrupted; then it and everything it started ends.
+
+    ``say`` is given what works by itself meanwhile, line by line.
 
     Raises, before anything starts, ``ConfigError`` where a config is wrong or two datasets share a name, and
     ``OutsideWorldError`` where the port or the storage folder cannot be used.
     """
-    dataset_definitions([load_dataset(config) for config in configs], storage)
+    definitions = dataset_definitions([load_dataset(config) for config in configs], storage)
     _require_free(port)
+    home = dagster_home(storage)
     environment = {
         **os.environ,
-        "DAGSTER_HOME": str(dagster_home(storage)),
+        "DAGSTER_HOME": str(home),
+        UI_VARIABLE: os.environ.get(UI_VARIABLE, f"http://{_HOST}:{port}"),
         CONFIGS_VARIABLE: os.pathsep.join(str(config.absolute()) for config in configs),
         STORAGE_VARIABLE: str(Path(storage).absolute()),
         "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), _NOT_FOR_USERS])),
@@ -38,6 +58,8 @@ def dev(configs: Sequence[Path], storage: str, port: int) -> None:
         sys.executable, "-m", "dagster", "dev", "--module-name", "dataset_pipeline.definitions",
         "--host", _HOST, "--port", str(port),
     ]  # fmt: skip
+    for line in automation_lines(definitions):
+        say(line)
     is_stopping = False
 
     def stop(_signal: int, _frame: object) -> None:

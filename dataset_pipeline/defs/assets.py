@@ -166,6 +166,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 settings=("sources", "clean"),
                 reads_besides=face_settings,
                 main_table="images",
+                is_heavy=True,
             ),
             Stage(
                 "cleaned_items",
@@ -263,6 +264,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 modules=(baselines, scores, embedding_space, cleanliness, clip, *_SPLITTING),
                 settings=("split", "baselines", "seed"),
                 main_table="leaderboard" if dataset.config.baselines.enabled else None,
+                is_heavy=dataset.config.baselines.enabled,
             ),
             Stage(
                 "label_quality",
@@ -441,7 +443,7 @@ def _observable(
         key=dataset.key(name),
         group_name="sources",
         description=description,
-        automation_condition=automation.look_at_sources(),
+        automation_condition=automation.look_at_sources(dataset.config.automation),
     )
     def observe(_context: Any) -> dg.DataVersion:
         with explained():
@@ -1309,7 +1311,7 @@ def _write_sample(
             provenance={
                 "sample_of": work.config.name,
                 "version": work.config.version,
-                "config_json": config.model_dump_json(),
+                "config_json": config.of_the_release().model_dump_json(),
                 "measured_mib_per_s": {},
                 "documents_code": documents_code(),
             },
@@ -1401,8 +1403,8 @@ def _provenance(work: Work, measured: dict[str, float]) -> dict[str, Any]:
         "sources": {
             source.id: sources.source_fingerprint(source, work.dataset.base) for source in work.config.sources
         },
-        "config": work.config.model_dump(mode="json"),
-        "config_json": work.config.model_dump_json(),  # in its order, which documents follow
+        "config": work.config.of_the_release().model_dump(mode="json"),
+        "config_json": work.config.of_the_release().model_dump_json(),  # in its order, which documents follow
         "measured_mib_per_s": measured,
         "documents_code": documents_code(),
     }

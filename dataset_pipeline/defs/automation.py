@@ -1,27 +1,29 @@
-"""When a dataset is built without anybody asking: after its sources changed, and once a night.
+"""What happens without anybody asking: sources are looked at, and a dataset is built.
 
-Both are stopped until a person switches them on (in the UI under *Automation*), and both run the same
-gated assets as everybody else:
+One of three per dataset runs by default, because it only looks; the other two build, and are on when ``automation``
+in dataset.yaml says so or a person switches them on (in the UI under *Automation*):
 
-- ``source_changes_<dataset>`` looks at the sources every quarter of an hour and, where the data version of
-  one has changed, launches one run of everything that depends on it;
-- ``nightly_<dataset>`` builds the release every night at three. It costs what has changed, and it catches
-  what the other may lose: a change that is seen while a run has just been launched.
+- ``look_at_sources_<dataset>`` records the data version of every source, by default every quarter of an hour;
+- ``source_changes_<dataset>`` launches, where the data version of a source has changed, one run of everything that
+  depends on it;
+- ``nightly_<dataset>`` builds the release every night. It costs what has changed, and it catches what the other
+  may lose: a change that is seen while a run has just been launched.
 
-Publication is never automatic. Does not belong here: what an asset does.
+Both builds run the same gated assets as everybody else. Publication is never automatic. Does not belong here: what
+an asset does, and who is told when something fails (``alerts.py``).
 """
 
 from collections.abc import Sequence
 
 import dagster as dg
 
-LOOK_EVERY_QUARTER_HOUR = "*/15 * * * *"
-EVERY_NIGHT_AT_THREE = "0 3 * * *"
+from dataset_pipeline.config import Automation
 
 
-def look_at_sources() -> dg.AutomationCondition:  # type: ignore[type-arg]
+def look_at_sources(settings: Automation) -> dg.AutomationCondition:  # type: ignore[type-arg]
     """When a source is looked at."""
-    return dg.AutomationCondition.cron_tick_passed(LOOK_EVERY_QUARTER_HOUR)
+    minutes = settings.look_every_minutes
+    return dg.AutomationCondition.cron_tick_passed("0 * * * *" if minutes == 60 else f"*/{minutes} * * * *")
 
 
 def build_after_changes(sources: Sequence[dg.AssetKey]) -> dg.AutomationCondition:  # type: ignore[type-arg]
@@ -42,21 +44,40 @@ def build_after_changes(sources: Sequence[dg.AssetKey]) -> dg.AutomationConditio
 
 
 def automations(
-    prefix: str, assets: dg.AssetSelection, job_name: str
-) -> tuple[dg.SensorDefinition, dg.ScheduleDefinition]:
-    """The sensor and the schedule of one dataset, both stopped."""
+    prefix: str,
+    settings: Automation,
+    sources: dg.AssetSelection,
+    built: dg.AssetSelection,
+    job_name: str,
+    run_tags: dict[str, str],
+) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
+    """Sensors and schedules of one dataset; ``run_tags`` are those of the runs that build."""
+    status, schedule_status = dg.DefaultSensorStatus, dg.DefaultScheduleStatus
+    hour, minute = settings.nightly_at.split(":")
     return (
-        dg.AutomationConditionSensorDefinition(
-            f"source_changes_{prefix}",
-            target=assets,
-            default_status=dg.DefaultSensorStatus.STOPPED,
-            description="Builds what depends on a source that has changed.",
-        ),
-        dg.ScheduleDefinition(
-            name=f"nightly_{prefix}",
-            job_name=job_name,
-            cron_schedule=EVERY_NIGHT_AT_THREE,
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Builds the release every night; what has not changed costs next to nothing.",
-        ),
+        [
+            dg.AutomationConditionSensorDefinition(
+                f"look_at_sources_{prefix}",
+                target=sources,
+                default_status=status.RUNNING,
+                description=f"Looks every {settings.look_every_minutes} minutes whether a source has changed.",
+            ),
+            dg.AutomationConditionSensorDefinition(
+                f"source_changes_{prefix}",
+                target=built,
+                run_tags=run_tags,
+                default_status=status.RUNNING if settings.build_after_changes else status.STOPPED,
+                description="Builds what depends on a source that has changed.",
+            ),
+        ],
+        [
+            dg.ScheduleDefinition(
+                name=f"nightly_{prefix}",
+                job_name=job_name,
+                cron_schedule=f"{int(minute)} {int(hour)} * * *",
+                execution_timezone=settings.timezone,
+                default_status=schedule_status.RUNNING if settings.build_nightly else schedule_status.STOPPED,
+                description=f"Builds the release at {settings.nightly_at} {settings.timezone}; what has not changed costs next to nothing.",
+            )
+        ],
     )

@@ -25,6 +25,10 @@ from dataset_pipeline.errors import DatasetPipelineError
 from dataset_pipeline.stages.gates import Outcome, Severity
 
 OWNERS = ["team:dataset"]
+DATASET_TAG = "dataset"
+"""Tag of a run: the prefix of the dataset that it works on. At most one such run is taken from the queue at a time."""
+HEAVY_POOL = "heavy"
+"""Pool of the stages that use every core and much memory: runs with one of them are taken from the queue one by one."""
 _LOG_EVERY_SECONDS = 5.0
 
 
@@ -82,6 +86,11 @@ class Dataset:
     def prefix(self) -> str:
         """First part of the dataset's asset keys: its name in the characters Dagster allows."""
         return "".join(c if c.isalnum() else "_" for c in self.config.name)
+
+    @property
+    def run_tags(self) -> dict[str, str]:
+        """Tags of every run that builds the dataset."""
+        return {DATASET_TAG: self.prefix}
 
     def key(self, asset: str) -> dg.AssetKey:
         """Dagster's key of one of the dataset's assets."""
@@ -156,6 +165,8 @@ class Stage:
     """The Parquet table that people mean when they ask how many rows the asset has."""
     observes: tuple[str, ...] = ()
     """Source assets that it reads directly, beside the sources of assets that read nothing else."""
+    is_heavy: bool = False
+    """Whether it decodes pictures or runs models on all of them."""
     is_private: bool = False
     """Whether texts may still hold personal data: then no sample of them is shown."""
     promote: Callable[[Dataset, Store, Snapshot], None] | None = None
@@ -258,6 +269,7 @@ class Lineage:
             description=stage.description,
             code_version=code_version(*stage.modules),
             automation_condition=automation.build_after_changes(sources),
+            pool=HEAVY_POOL if stage.is_heavy else None,
             required_resource_keys={"storage", "display"},
         )
         def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:

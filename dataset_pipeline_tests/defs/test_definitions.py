@@ -2,7 +2,6 @@
 
 import datetime
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from dagster._core.definitions.observe import observe
 
 from dataset_pipeline.adapters.engine import InlineEngine
+from dataset_pipeline.commands.dev import automation_lines
 from dataset_pipeline.definitions import dataset_definitions, load_dataset
 from dataset_pipeline.defs.assets import source_assets
 from dataset_pipeline.errors import ConfigError
@@ -230,20 +230,68 @@ def test_a_changed_source_asks_for_everything_downstream_once(tmp_path: Path) ->
         assert clock.ticks(2) == [set(MAIN_LINE), set()]
 
 
-def test_automation_is_off_until_somebody_switches_it_on(tmp_path: Path) -> None:
-    made = definitions(with_takedowns(tmp_path))
-    sensors: Sequence[dg.SensorDefinition] = list(made.sensors or [])
-    schedules = list(made.schedules or [])
-    assert [sensor.name for sensor in sensors] == ["source_changes_small"]
-    assert [sensor.default_status for sensor in sensors] == [dg.DefaultSensorStatus.STOPPED]
-    assert [schedule.name for schedule in schedules] == ["nightly_small"]
-    assert schedules[0].default_status == dg.DefaultScheduleStatus.STOPPED
-    assert schedules[0].job_name == "build_small"
-    watched = sensors[0].asset_selection.resolve(made.resolve_asset_graph())
-    assert {key.path[-1] for key in watched} == set(GROUPS) - {"published_to_shelf"}
+def statuses(made: dg.Definitions) -> dict[str, bool]:
+    """Sensor or schedule -> whether it runs from the start."""
+    named = [*(made.sensors or []), *(made.schedules or [])]
+    return {one.name: one.default_status.value == "RUNNING" for one in named}  # type: ignore[union-attr]
+
+
+def test_what_looks_and_tells_is_on_and_what_builds_is_off_until_somebody_asks_for_it(tmp_path: Path) -> None:
+    config = with_takedowns(tmp_path)
+    made = definitions(config)
+    expected = {
+        "look_at_sources_small": True, "source_changes_small": False, "alerts_small": True, "nightly_small": False
+    }  # fmt: skip
+    assert statuses(made) == expected
+    asked = {"build_after_changes": True, "build_nightly": True}
+    assert statuses(definitions(with_takedowns(tmp_path, automation=asked))) == dict.fromkeys(expected, True)
+    graph = made.resolve_asset_graph()
+    watched = {
+        sensor.name: {key.path[-1] for key in sensor.asset_selection.resolve(graph)}
+        for sensor in made.sensors or []
+        if isinstance(sensor, dg.AutomationConditionSensorDefinition)
+    }
+    assert watched == {
+        "look_at_sources_small": {"source_shop", "takedowns"},
+        "source_changes_small": set(MAIN_LINE),
+    }
+    told = automation_lines(made)
+    assert told[:-1] == sorted(told[:-1], key=lambda line: line[5:])
+    assert {line[5:].split(":")[0]: line[:5] for line in told[:-1]} == {
+        name: "on   " if is_on else "off  " for name, is_on in expected.items()
+    }
+
+
+def test_each_dataset_has_its_own_times(tmp_path: Path) -> None:
+    times = {"look_every_minutes": 60, "nightly_at": "22:30", "timezone": "Europe/Ljubljana"}
+    made = definitions(
+        write_dataset(tmp_path / "a", automation=times), write_dataset(tmp_path / "b", name="second")
+    )
+    schedules = {
+        schedule.name: (schedule.cron_schedule, schedule.execution_timezone, schedule.job_name)  # type: ignore[union-attr]
+        for schedule in made.schedules or []
+    }
+    assert schedules == {
+        "nightly_small": ("30 22 * * *", "Europe/Ljubljana", "build_small"),
+        "nightly_second": ("0 3 * * *", "UTC", "build_second"),
+    }
+
+
+def test_two_datasets_wait_for_nobody_but_for_the_heavy_stages(tmp_path: Path) -> None:
+    """Runs of one dataset carry one tag, which the queue takes one by one; decoding and embedding share a pool."""
+    made = definitions(write_dataset(tmp_path / "a"), write_dataset(tmp_path / "b", name="second"))
+    for prefix in ("small", "second"):
+        assert made.resolve_job_def(f"build_{prefix}").tags["dataset"] == prefix
+        [builds] = [s for s in made.sensors or [] if s.name == f"source_changes_{prefix}"]
+        assert builds.run_tags["dataset"] == prefix  # type: ignore[attr-defined]
+    graph = definitions(write_dataset(tmp_path / "c", baselines={"enabled": True})).resolve_asset_graph()
+    heavy = {key.path[-1] for key in graph.get_all_asset_keys() if "heavy" in (graph.get(key).pools or set())}
+    assert heavy == {"raw_images", "clip_baselines"}
 
 
 def test_no_other_sensor_runs_the_conditions(tmp_path: Path) -> None:
     """Dagster adds a sensor of its own for whatever no declared one covers."""
     repository = definitions(with_takedowns(tmp_path)).get_repository_def()
-    assert [sensor.name for sensor in repository.sensor_defs] == ["source_changes_small"]
+    assert sorted(sensor.name for sensor in repository.sensor_defs) == [
+        "alerts_small", "look_at_sources_small", "source_changes_small",
+    ]  # fmt: skip
