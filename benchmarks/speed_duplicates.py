@@ -690,8 +690,10 @@ def document(quick: bool, only: str) -> Iterator[str]:
         "would have to, in one split."
     )
     yield (
-        f"- **Leak audit, texts.** By one pair of parts, {leak_search.COMPARED_PER_TEXT} comparisons a text are made, in crowds with "
-        f"{leak_search.CROWD_WINDOW} neighbours; {leak_search.MEASURED_PER_TEXT} candidates a text are measured, those that would be a "
+        f"- **Leak audit, texts.** By one pair of parts, {leak_search.COMPARED_PER_TEXT} comparisons a text are made. Texts that have "
+        "more than that in common, such as those by a template, are compared where they share two of their "
+        f"{leak_search.RAREST} rarest shingles, with {leak_search.RARE_WINDOW} others by one pair of shingles; "
+        f"{leak_search.MEASURED_PER_TEXT} candidates a text are measured, those that would be a "
         "leak of the split first, so that pairs that only the random split cuts take no room from them. Comparisons left out are counted in `method`, `is_exhaustive` is "
         "then false, and `search_recall` says what share of planted copies was found."
     )

@@ -3,7 +3,7 @@
 Belongs here: finding pairs for the audit of a split (``leakage``), and copies to plant, which tell how much the
 searches miss. Does not belong here: what counts as nearly the same (``similarity``), and counting what crosses
 splits. Pictures are all compared with each other, or through random projections instead of cells and pHash; texts through
-equal parts of their sets of shingles, which is exact, instead of MinHash.
+equal parts of their sets of shingles, which is exact, and in crowds through their rarest shingles, instead of MinHash.
 """
 
 import itertools
@@ -73,9 +73,12 @@ PARTS = 35
 FEW_TEXTS = 1024
 """So many texts of one size are all compared."""
 
-COMPARED_PER_TEXT, MIN_COMPARED, CROWD_WINDOW = 8, 1 << 24, 32
+COMPARED_PER_TEXT, MIN_COMPARED = 8, 1 << 22
 """By one pair of parts so many comparisons a text are made, and so many at least; where more texts have both in common,
-each is compared with so many next to it."""
+such as those by a template, they are a crowd."""
+
+RAREST, RARE_WINDOW = 12, 16
+"""In a crowd, texts that have two of their so many rarest shingles in common are compared, each with so many."""
 
 EQUAL_WORDS_WINDOW = 64
 """Of texts that differ in punctuation only, each is paired with so many."""
@@ -92,6 +95,8 @@ _LOOKUPS_AT_ONCE = 1 << 16
 _GRID = 8
 _INSET = 0.07  # of every edge, which a border may cover and a crop may take
 _SKETCH_WORDS = 4
+_COUNTERS, _COUNT_BITS, _NAME_BITS = np.uint64(22), np.uint64(24), np.uint64(24)
+_KEYS_AT_ONCE = 1 << 24
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDING = 1e-9
 
@@ -393,7 +398,12 @@ class TextSearch:
     (PartEnum; Arasu, Ganti and Kaushik 2006). Where d + 2 is more than PARTS, so many parts are looked at, and a pair
     of long texts is missed with a chance of 2e-6 (two of 35 parts, each equal with a chance of 1 / e, binomial).
 
-    Memory and time are in proportion to the texts: what is left out of crowds, such as texts by a template, is counted.
+    Where too many texts have both parts in common, such as those by a template, what tells them apart is their rarest
+    shingles: two texts of that similarity share two of the first n - ceil(n * min_jaccard) + 2 of n, the rarest first
+    (prefix filtering; Bayardo, Ma and Srikant 2007, with prefixes of two as by Wang, Li and Feng 2012). Of a long text
+    the RAREST ones are looked at, and of those that share the same two each is compared with RARE_WINDOW others.
+
+    Memory and time are in proportion to the texts: what is left out of crowds is counted.
     """
 
     def __init__(self, keys: pl.Series, settings: TextDuplicates) -> None:
@@ -440,14 +450,20 @@ class TextSearch:
         rooms, near_misses = [room, room], NEAR_MISSES
         least = min(LEAST_NEAR_MISS, self._settings.min_jaccard)
         self.uncompared = 0
-        for left, right in self._candidates():
+        measured = _Pairs(len(self._rows))
+        for left, right, may_be_known in self._candidates():
             # Sketches differ in no more bits than sets in shingles (Mitzenmacher, Pagh and Pham 2014).
             bits = np.bitwise_count(self._sketches[:, left] ^ self._sketches[:, right]).sum(axis=0)
             total = self._sizes[left] + self._sizes[right]
             may_be = bits <= _most_differing(total, least if near_misses > 0 else self._settings.min_jaccard)
             left, right = left[may_be], right[may_be]  # noqa: PLW2901
+            is_wanted = are_wanted(self._rows[left], self._rows[right])
+            if may_be_known:
+                left, right = left[is_wanted], right[is_wanted]  # noqa: PLW2901
+                is_new = measured.are_new(left, right)
+                left, right = left[is_new], right[is_new]  # noqa: PLW2901
+                is_wanted = np.ones(len(left), bool)
             i, j = self._rows[left], self._rows[right]
-            is_wanted = are_wanted(i, j)
             first = is_wanted if come_first is None else is_wanted & come_first(i, j)
             for number, chosen in enumerate((first, is_wanted & ~first)):
                 taken = np.flatnonzero(chosen)
@@ -455,6 +471,7 @@ class TextSearch:
                 taken = taken[: rooms[number]]
                 rooms[number] -= len(taken)
                 near_misses -= len(taken)
+                measured.add(left[taken], right[taken])
                 score = jaccard_of_texts(self._keys, left[taken], right[taken], self._settings.shingle_chars)
                 left_words, right_words = self._words[i[taken]], self._words[j[taken]]
                 close = (score >= least) & ((left_words != right_words) | (left_words < 0))
@@ -492,28 +509,38 @@ class TextSearch:
                 yield np.sort(order[first:third]), top, int(_most_differing(top + largest, least)) + 2
             low = above
 
-    def _candidates(self) -> Iterator[tuple[Integers, Integers]]:
-        """Pairs of two equal parts, left < right, each once: in the first two that are equal. Of few texts, all pairs."""
+    def _candidates(self) -> Iterator[tuple[Integers, Integers, bool]]:
+        """Pairs of two equal parts, left < right, and whether some of them may have come before. Of few texts, all pairs.
+
+        A pair comes in the first two parts that are equal; of texts in crowds in others, too, and by rare shingles.
+        """
         for rows, top, count in self._levels():
             if len(rows) <= FEW_TEXTS:
                 left, right = np.triu_indices(len(rows), 1)
                 is_new = self._fit(rows[left], rows[right], top)
-                yield rows[left[is_new]], rows[right[is_new]]
+                yield rows[left[is_new]], rows[right[is_new]], False
                 continue
             parts = self._parts(rows, count)
             # The most telling ones first, so that few pairs are first equal in what all have in common.
             distinct = np.array([len(np.unique(part)) for part in parts])
             parts = parts[np.argsort(-distinct, kind="stable")]
+            is_crowded = np.zeros(len(rows), bool)
             for other, one in itertools.combinations(range(len(parts)), 2):
                 key = parts[other].astype(np.uint64) << np.uint64(32) | parts[one]
-                order, window = self._crowds(key, parts, one)
-                for left, right in pairs_with_equal_keys(key, order=order, window=window):
+                order, are_crowds = self._crowds(key)
+                for left, right in pairs_with_equal_keys(key[order[~are_crowds]]):
+                    left, right = order[~are_crowds][left], order[~are_crowds][right]  # noqa: PLW2901
                     is_new = self._fit(rows[left], rows[right], top)
                     for earlier in range(one):
                         if earlier != other:
-                            is_new[is_new] = parts[earlier, left[is_new]] != parts[earlier, right[is_new]]
+                            agree = parts[earlier, left[is_new]] == parts[earlier, right[is_new]]
+                            is_new[is_new] = ~agree | is_crowded[left[is_new]]
                     i, j = rows[left[is_new]], rows[right[is_new]]
-                    yield np.minimum(i, j), np.maximum(i, j)
+                    yield np.minimum(i, j), np.maximum(i, j), bool(is_crowded.any())
+                is_crowded[order[are_crowds]] = True
+            for left, right in self._rare(rows[is_crowded]):
+                fit = self._fit(left, right, top)
+                yield np.minimum(left[fit], right[fit]), np.maximum(left[fit], right[fit]), True
 
     def _fit(self, left: Integers, right: Integers, top: int) -> Flags:
         """Whether the sizes allow for a near pair of this level, one of which has ``top`` shingles at the most."""
@@ -521,11 +548,8 @@ class TextSearch:
         large = np.maximum(self._sizes[left], self._sizes[right])
         return np.asarray((small <= top) & (small >= self._settings.min_jaccard * large - _ROUNDING))
 
-    def _crowds(self, key: Hashes, parts: npt.NDArray[np.uint32], after: int) -> tuple[Integers, Integers]:
-        """Order of the keys, and with how many that follow in it each is compared: all of its key's where these are few.
-
-        In a crowd the order is that of the parts that come ``after``: the more are equal, the nearer two texts lie.
-        """
+    def _crowds(self, key: Hashes) -> tuple[Integers, Flags]:
+        """Order of the keys, and which places in it are of keys that too many texts have: those are not compared."""
         order = np.argsort(key, kind="stable")
         starts = np.flatnonzero(np.diff(key[order], prepend=~key[order[:1]]))
         sizes = np.diff(starts, append=len(key))
@@ -533,15 +557,62 @@ class TextSearch:
         by_cost = np.argsort(cost, kind="stable")
         is_crowd = np.zeros(len(sizes), bool)
         is_crowd[by_cost] = np.cumsum(cost[by_cost]) > COMPARED_PER_TEXT * len(key) + MIN_COMPARED
-        is_crowd &= sizes > CROWD_WINDOW + 1
-        if is_crowd.any():
-            inside = np.repeat(is_crowd, sizes)
-            rows = order[inside]
-            following = [parts[(after + k) % len(parts), rows] for k in (1, 2, 3)]
-            order[inside] = rows[np.lexsort([*following[::-1], key[rows]])]
-            compared = CROWD_WINDOW * sizes[is_crowd] - CROWD_WINDOW * (CROWD_WINDOW + 1) // 2
-            self.uncompared += int((cost[is_crowd] - compared).sum())
-        return order, np.repeat(np.where(is_crowd, CROWD_WINDOW, sizes), sizes)
+        self.uncompared += int(cost[is_crowd].sum())
+        return order, np.repeat(is_crowd, sizes)
+
+    def _rare(self, rows: Integers) -> Iterator[tuple[Integers, Integers]]:
+        """Pairs of these texts that have two of their rarest shingles in common; a pair may be there several times.
+
+        Of many that have the same two, each is compared with RARE_WINDOW next to it in the order of the rarest ones.
+        """
+        rarest = self._rarest(rows)
+        order = np.lexsort(rarest[:, ::-1].T)
+        rows, rarest = rows[order], rarest[order]
+        bits = np.uint64(len(rows).bit_length())
+        mask = (np.uint64(1) << bits) - np.uint64(1)
+        columns = list(itertools.combinations(range(rarest.shape[1]), 2))
+        passes = np.uint64(len(columns) * len(rows) // _KEYS_AT_ONCE + 1)
+        for number in range(int(passes)):
+            chosen = []
+            for one, other in columns:
+                pair = (rarest[:, one] * _SPREAD + rarest[:, other]) * _SPREAD
+                pair = (pair ^ (pair >> np.uint64(32))) * _SPREAD
+                here = rarest[:, other] != 0
+                here &= ((pair & mask) * passes >> bits) == np.uint64(number)
+                at = np.flatnonzero(here)
+                chosen.append(pair[at] & ~mask | at.astype(np.uint64))
+            keys = np.concatenate(chosen)
+            keys.sort()  # by the two shingles, then by the text
+            at = (keys & mask).astype(np.int64)
+            keys >>= bits
+            for left, right in pairs_with_equal_keys(keys, order=np.arange(len(keys)), window=RARE_WINDOW):
+                yield rows[at[left]], rows[at[right]]
+
+    def _rarest(self, rows: Integers) -> Hashes:
+        """The rarest shingles of every one of these texts, the rarest first, shape (texts, RAREST); 0 where there is none.
+
+        No more than near texts must have two in common of.
+        """
+        counts = np.zeros(1 << int(_COUNTERS), np.int64)
+        keys, chars = self._keys.gather(rows), self._settings.shingle_chars
+        for sets in shingle_blocks(keys, chars):
+            counts += np.bincount(_counter(sets.values), minlength=len(counts))
+        counts = np.clip(counts, 1, (1 << int(_COUNT_BITS)) - 1).astype(np.uint64)
+        found, start = np.zeros((len(rows), RAREST), np.uint64), 0
+        for sets in shingle_blocks(keys, chars):
+            text = np.repeat(np.arange(len(sets.sizes), dtype=np.uint64), sets.sizes)
+            names = counts[_counter(sets.values)] << _NAME_BITS | (sets.values >> _NAME_BITS)
+            tagged = text << (_COUNT_BITS + _NAME_BITS) | names
+            tagged.sort()
+            names = tagged & ((np.uint64(1) << (_COUNT_BITS + _NAME_BITS)) - np.uint64(1))
+            must_share = np.ceil(self._settings.min_jaccard * sets.sizes - _ROUNDING).astype(np.int64)
+            looked_at = np.minimum(sets.sizes, sets.sizes - must_share + 2)
+            place = np.arange(RAREST)
+            at = np.minimum(sets.offsets[:-1, None] + place, len(names) - 1)
+            stop = start + len(sets.sizes)
+            found[start:stop] = np.where(place < looked_at[:, None], names[at], 0)
+            start = stop
+        return found
 
     def _parts(self, rows: Integers, count: int) -> npt.NDArray[np.uint32]:
         """Hash of every one of ``count`` parts of every text, the first PARTS of them, shape (parts, texts)."""
@@ -561,6 +632,37 @@ class TextSearch:
             parts[:, start:stop] = (sums * _SPREAD >> np.uint64(32)).reshape(-1, used).T
             start = stop
         return parts
+
+
+def _counter(shingles: Hashes) -> Integers:
+    """Which counter counts a shingle; with others, which only makes it seem less rare."""
+    return np.asarray((shingles * _SPREAD >> (np.uint64(64) - _COUNTERS)).astype(np.int64))
+
+
+class _Pairs:
+    """A set of pairs of positions, in sorted runs of growing lengths."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._runs: list[Integers] = []
+
+    def add(self, left: Integers, right: Integers) -> None:
+        """Pairs that are not there."""
+        run = np.sort(left * self._count + right)
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        self._runs.append(run)
+
+    def are_new(self, left: Integers, right: Integers) -> Flags:
+        """Which pairs are not there; of equal ones among these, the first."""
+        codes = left * self._count + right
+        is_new = np.zeros(len(codes), bool)
+        is_new[np.unique(codes, return_index=True)[1]] = True
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run, codes), len(run) - 1)
+            if len(run):
+                is_new &= run[at] != codes
+        return is_new
 
 
 def _most_differing(total: Integers | int, least: float) -> Integers:

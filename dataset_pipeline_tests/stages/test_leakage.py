@@ -538,10 +538,51 @@ def test_a_crowd_of_alike_texts_costs_a_bounded_number_of_comparisons(
         min(count, leak_search.PARTS) * (min(count, leak_search.PARTS) - 1) // 2
         for _, _, count in search._levels()
     )
-    assert candidates <= pairs_of_parts * (4 + leak_search.CROWD_WINDOW) * len(ORDERS)
+    pairs_of_shingles = leak_search.RAREST * (leak_search.RAREST - 1) // 2
+    most = pairs_of_parts * 4 + pairs_of_shingles * leak_search.RARE_WINDOW
+    assert candidates <= most * len(ORDERS)
     assert measured <= leak_search.MEASURED_PER_TEXT * len(ORDERS)
     assert search.uncompared > 0
     assert f"{search.uncompared:,} comparisons left out" in search.method
+
+
+@given(
+    st.lists(
+        st.builds(str.join, st.just(" "), st.lists(st.sampled_from(WORDS), min_size=2, max_size=9)),
+        max_size=25,
+    ),
+    st.sampled_from([0.7, 0.85, 1.0]),
+    st.sampled_from([600, 1 << 24]),
+)
+@settings(max_examples=20, deadline=None)
+def test_rare_shingles_alone_find_all_near_texts_where_none_are_left_out(
+    texts: list[str], threshold: float, keys_at_once: int
+) -> None:
+    # Every equal part is a crowd, so that nothing is found by parts; one pass over the pairs of shingles, or many.
+    keys = pl.Series(texts, dtype=pl.String)
+    limits = {"FEW_TEXTS": 0, "MIN_COMPARED": 0, "COMPARED_PER_TEXT": 0, "RAREST": 24, "RARE_WINDOW": 25}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in limits.items():
+            patch.setattr(leak_search, name, value)
+        patch.setattr(leak_search, "_KEYS_AT_ONCE", keys_at_once)
+        found, _ = near_texts(keys, min_jaccard=threshold, min_chars=1)
+    assert above(found, threshold) == slow_near_texts(keys, threshold)
+
+
+def test_copies_are_found_in_a_crowd_of_texts_by_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Any two texts have most of their shingles in common; a copy has those of its number, or some of them, with one only.
+    limits = {"FEW_TEXTS": 0, "MIN_COMPARED": 0, "COMPARED_PER_TEXT": 0, "RARE_WINDOW": 8}
+    for name, value in limits.items():
+        monkeypatch.setattr(leak_search, name, value)
+    origins, copies, names = leak_search.planted_texts(ORDERS, 0)
+    both = pl.concat([ORDERS, copies])
+    copy = len(ORDERS) + np.arange(len(copies))
+    truth, _ = similarity.near_texts(both, origins, copy, minimal_config().duplicates.text)
+    found, search = near_texts(both)
+    missed = [names[n] for n in np.flatnonzero(truth) if (origins[n], copy[n]) not in found]
+    assert search.uncompared > 100 * len(ORDERS)
+    assert truth.sum() > 300
+    assert missed == []
 
 
 def test_a_leak_is_found_in_a_crowd_that_the_random_split_would_cut_everywhere(
