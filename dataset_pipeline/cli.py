@@ -23,6 +23,20 @@ _storage = click.option(
     envvar="DATASET_PIPELINE_STORAGE",
     help="Folder for snapshots, caches and releases of all datasets.",
 )
+_engine = click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    envvar="DATASET_PIPELINE_ENGINE",
+    help="Where per-item work runs: processes of this machine, or Ray tasks.",
+)
+_ray_address = click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    envvar="DATASET_PIPELINE_RAY_ADDRESS",
+    help="An existing Ray cluster; without it the engine 'ray' is this machine alone.",
+)
 
 
 def main() -> None:
@@ -110,35 +124,21 @@ def licences(config: Path) -> None:
         click.echo(line)
 
 
-def _known_engine(_context: click.Context, _option: click.Parameter, engine: str) -> str:
-    if engine != "local":
-        raise click.BadParameter(
-            f"found '{engine}', expected 'local' (processes of this machine), the only engine of this version"
-            + ("; a Ray cluster cannot be used yet" if engine == "ray" else "")
-        )
-    return engine
-
-
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @_storage
 @click.option("--to", help="Stop after this asset, such as train_test_split.")
-@click.option(
-    "--engine",
-    default="local",
-    show_default=True,
-    callback=_known_engine,
-    expose_value=False,  # there is one engine to choose
-    help="Where per-item work runs. 'local': processes of this machine; there is no other yet.",
-)
-def build(config: Path, storage: str, to: str | None) -> None:
+@_engine
+@_ray_address
+def build(config: Path, storage: str, to: str | None, engine: str, ray_address: str | None) -> None:
     """Build the release: the same assets and gates as in the UI, without a web server."""
+    from dataset_pipeline.adapters.engine import engine_named
     from dataset_pipeline.commands.build import build as run
     from dataset_pipeline.commands.display import build_display
     from dataset_pipeline.commands.summary import release_summary
 
     with build_display() as display:
-        result = run(config, storage, to=to, display=display)
+        result = run(config, storage, to=to, display=display, engine=engine_named(engine, ray_address))
     for warning in result.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     if result.release is not None:
@@ -156,11 +156,13 @@ def build(config: Path, storage: str, to: str | None) -> None:
     show_default=True,
     help="The UI's port on 127.0.0.1.",
 )
-def dev(configs: tuple[Path, ...], storage: str, port: int) -> None:
+@_engine
+@_ray_address
+def dev(configs: tuple[Path, ...], storage: str, port: int, engine: str, ray_address: str | None) -> None:
     """Open the Dagster UI on these datasets; Ctrl-C ends it."""
     from dataset_pipeline.commands.dev import dev as run
 
-    run(configs, storage, port, click.echo)
+    run(configs, storage, port, click.echo, engine, ray_address)
 
 
 @cli.command()

@@ -1,8 +1,9 @@
 """The Dagster code location: every configured dataset under its own key prefix. Assembly only.
 
-``DATASET_PIPELINE_CONFIGS`` (paths joined by the system's path separator) names the datasets and
-``DATASET_PIPELINE_STORAGE`` the storage folder; ``dataset-pipeline dev`` sets both. Without them
-the datasets below ``datasets/`` and the folder ``storage`` are used.
+``DATASET_PIPELINE_CONFIGS`` (paths joined by the system's path separator) names the datasets,
+``DATASET_PIPELINE_STORAGE`` the storage folder, ``DATASET_PIPELINE_ENGINE`` and
+``DATASET_PIPELINE_RAY_ADDRESS`` where per-item work runs; ``dataset-pipeline dev`` sets them. Without them
+the datasets below ``datasets/``, the folder ``storage`` and processes of this machine are used.
 """
 
 import os
@@ -19,11 +20,13 @@ from dataset_pipeline.defs.alerts import alert_sensor
 from dataset_pipeline.defs.assets import lineage, source_assets
 from dataset_pipeline.defs.automation import automations
 from dataset_pipeline.defs.publish import mirror_checks, mirror_health, publication_assets
-from dataset_pipeline.defs.stage import Dataset, ProgressDisplay, StorageResource
+from dataset_pipeline.defs.stage import Dataset, EngineResource, ProgressDisplay, StorageResource
 from dataset_pipeline.errors import ConfigError
 
 CONFIGS_VARIABLE = "DATASET_PIPELINE_CONFIGS"
 STORAGE_VARIABLE = "DATASET_PIPELINE_STORAGE"
+ENGINE_VARIABLE = "DATASET_PIPELINE_ENGINE"
+RAY_ADDRESS_VARIABLE = "DATASET_PIPELINE_RAY_ADDRESS"
 DEFAULT_STORAGE = "storage"
 
 
@@ -36,7 +39,7 @@ def dataset_definitions(
     datasets: Sequence[Dataset],
     storage: str | Path,
     *,
-    engine: Engine | None = None,
+    engine: Engine | EngineResource | None = None,
     display: ProgressDisplay | None = None,
 ) -> dg.Definitions:
     """Assets and gates of every dataset, and for each a build job, its automation and its alerts."""
@@ -45,7 +48,7 @@ def dataset_definitions(
         raise ConfigError(
             f"two datasets share the asset prefix {twice}", hint="Give each dataset its own name"
         )
-    made = [part for dataset in datasets for part in lineage(dataset).definitions(engine)]
+    made = [part for dataset in datasets for part in lineage(dataset).definitions()]
     with warnings.catch_warnings():
         # Users can do nothing about it; the pinned version of Dagster keeps what the warning says may change.
         warnings.filterwarnings("ignore", "Function `observable_source_asset` is", dg.BetaWarning)
@@ -89,6 +92,7 @@ def dataset_definitions(
         schedules=schedules,
         resources={
             "storage": StorageResource(root=str(storage)),
+            "engine": engine or EngineResource(),
             "display": display or ProgressDisplay(),
         },
         # One process a run: stages share what they loaded, per-item work has a pool of its own, and
@@ -111,4 +115,8 @@ def defs() -> dg.Definitions:
             hint="Start the UI with: dataset-pipeline dev path/to/dataset.yaml",
         )
     storage = os.environ.get(STORAGE_VARIABLE, DEFAULT_STORAGE)
-    return dataset_definitions([load_dataset(path) for path in paths], storage)
+    engine = EngineResource(
+        engine=os.environ.get(ENGINE_VARIABLE, "local"),
+        ray_address=os.environ.get(RAY_ADDRESS_VARIABLE) or None,
+    )
+    return dataset_definitions([load_dataset(path) for path in paths], storage, engine=engine)

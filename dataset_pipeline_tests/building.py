@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.adapters.store import Store
 from dataset_pipeline.definitions import dataset_definitions, load_dataset
 from dataset_pipeline.defs.assets import lineage
@@ -31,6 +30,9 @@ class CountingEngine:
             self.items[name] = self.items.get(name, 0) + batch.height
             yield function(batch)
 
+    def close(self) -> None:
+        """See ``Engine``: nothing was started."""
+
 
 class Bench:
     """One dataset and one storage folder."""
@@ -39,7 +41,7 @@ class Bench:
         self.config_path = config
         self.storage = storage
         self.instance = instance
-        self.engine = CountingEngine()
+        self.engine: Any = CountingEngine()
 
     @property
     def store(self) -> Store:
@@ -58,8 +60,7 @@ class Bench:
 
     def definitions(self) -> dg.Definitions:
         """The code location, from dataset.yaml as it is now."""
-        engine: Engine = self.engine
-        return dataset_definitions([load_dataset(self.config_path)], self.storage, engine=engine)
+        return dataset_definitions([load_dataset(self.config_path)], self.storage, engine=self.engine)
 
     def run(
         self, *assets: str, checks: bool = True, settings: Mapping[str, Any] | None = None

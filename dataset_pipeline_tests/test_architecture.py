@@ -27,6 +27,7 @@ HEAVY = (
     "scipy",
     "ftfy",
     "nbclient",
+    "ray",
 )
 """Each takes from half a second to many seconds to import, in every process that Dagster starts."""
 

@@ -1,6 +1,7 @@
 """Runs a function over batches of items in worker processes.
 
-Belongs here: processes, order of results, cancellation. Does not belong here: what is computed.
+Belongs here: processes, order of results, cancellation. Does not belong here: what is computed, and more than one
+machine (``ray_engine.py``).
 """
 
 import atexit
@@ -15,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import Protocol, TypeVar
 
-from dataset_pipeline.errors import OutsideWorldError
+from dataset_pipeline.errors import ConfigError, OutsideWorldError
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -28,6 +29,10 @@ class Engine(Protocol):
         """``function`` of every batch, in the order of the batches. Both must be picklable."""
         ...
 
+    def close(self) -> None:
+        """End whatever was started for the work; the next ``map`` starts it again."""
+        ...
+
 
 class InlineEngine:
     """This process: for models that use all cores, or the GPU, by themselves."""
@@ -36,13 +41,16 @@ class InlineEngine:
         """See :class:`Engine`."""
         return map(function, batches)
 
+    def close(self) -> None:
+        """See :class:`Engine`: nothing was started."""
+
 
 class LocalEngine:
     """Worker processes on this machine, started once and kept until the process ends."""
 
     def __init__(self, processes: int | None = None) -> None:
         """``processes``: worker processes; by default one per core that this process may use."""
-        self.processes = processes or _usable_cores()
+        self.processes = processes or usable_cores()
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
@@ -83,18 +91,42 @@ class LocalEngine:
         return self._pool
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use, which in a container are fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
+def engine_named(name: str, ray_address: str | None = None) -> Engine:
+    """The engine ``local`` or ``ray``; ``ray_address``: of a cluster, HOST:PORT, else a Ray of this machine alone.
+
+    Raises ``ConfigError`` for any other name, an address without Ray, and where Ray is not installed.
+    """
+    if name == "ray":
+        from dataset_pipeline.adapters.ray_engine import HERE, RayEngine
+
+        return RayEngine(ray_address or HERE)
+    if name != "local":
+        raise ConfigError(f"engine: found '{name}', expected 'local' (processes of this machine) or 'ray'")
+    if ray_address:
+        raise ConfigError(
+            f"an address of a Ray cluster is given ({ray_address}), and the engine is 'local'",
+            hint="Add the engine 'ray', or leave the address out",
+        )
+    return LocalEngine()
+
+
+def use_one_thread() -> None:
+    """Make the libraries that this process loads from now on use one thread each: there is a process a core."""
+    for variable in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
 def _start_worker() -> None:
     """One thread a worker, no Ctrl-C of its own, and no life after the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for variable in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+    use_one_thread()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

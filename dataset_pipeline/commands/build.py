@@ -12,7 +12,7 @@ from typing import Final
 import dagster as dg
 
 from dataset_pipeline.adapters.destinations import read_checksums
-from dataset_pipeline.adapters.engine import LocalEngine
+from dataset_pipeline.adapters.engine import Engine, LocalEngine
 from dataset_pipeline.adapters.store import Store, explained_os_errors, write_atomically
 from dataset_pipeline.commands.check import require_sound_settings
 from dataset_pipeline.definitions import dataset_definitions, load_dataset
@@ -104,8 +104,9 @@ def build(
     *,
     to: str | None = None,
     display: ProgressDisplay | None = None,
+    engine: Engine | None = None,
 ) -> BuildResult:
-    """Build a dataset up to asset ``to`` (by default the whole release).
+    """Build a dataset up to asset ``to`` (by default the whole release); ``engine`` is closed at the end.
 
     Raises ``FailedGatesError`` where a gate stopped it, ``ConfigError`` and ``OutsideWorldError`` as
     ``errors.py`` says; in each case the previous release is untouched and finished work is kept.
@@ -120,7 +121,7 @@ def build(
             hint=f"Did you mean '{near[0]}'?" if near else None,
         )
     target = dg.AssetSelection.assets(dataset.key(to or list(stages.stages)[-1]))
-    engine = LocalEngine()
+    engine = engine or LocalEngine()
     definitions = dg.Definitions.merge(
         dataset_definitions([dataset], storage, engine=engine, display=display),
         dg.Definitions(

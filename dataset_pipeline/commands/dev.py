@@ -12,8 +12,16 @@ from pathlib import Path
 
 import dagster as dg
 
+from dataset_pipeline.adapters.engine import engine_named
 from dataset_pipeline.commands.build import dagster_home
-from dataset_pipeline.definitions import CONFIGS_VARIABLE, STORAGE_VARIABLE, dataset_definitions, load_dataset
+from dataset_pipeline.definitions import (
+    CONFIGS_VARIABLE,
+    ENGINE_VARIABLE,
+    RAY_ADDRESS_VARIABLE,
+    STORAGE_VARIABLE,
+    dataset_definitions,
+    load_dataset,
+)
 from dataset_pipeline.defs.alerts import UI_VARIABLE
 from dataset_pipeline.errors import OutsideWorldError
 
@@ -34,7 +42,12 @@ def automation_lines(definitions: dg.Definitions) -> list[str]:
 
 
 def dev(
-    configs: Sequence[Path], storage: str, port: int, say: Callable[[str], None] = lambda _line: None
+    configs: Sequence[Path],
+    storage: str,
+    port: int,
+    say: Callable[[str], None] = lambda _line: None,
+    engine: str = "local",
+    ray_address: str | None = None,
 ) -> None:
     """Run ``dagster dev`` until it is interrupted; then it and everything it started ends.
 
@@ -44,6 +57,7 @@ def dev(
     ``OutsideWorldError`` where the port or the storage folder cannot be used.
     """
     definitions = dataset_definitions([load_dataset(config) for config in configs], storage)
+    engine_named(engine, ray_address)
     _require_free(port)
     home = dagster_home(storage)
     environment = {
@@ -52,6 +66,8 @@ def dev(
         UI_VARIABLE: os.environ.get(UI_VARIABLE, f"http://{_HOST}:{port}"),
         CONFIGS_VARIABLE: os.pathsep.join(str(config.absolute()) for config in configs),
         STORAGE_VARIABLE: str(Path(storage).absolute()),
+        ENGINE_VARIABLE: engine,
+        RAY_ADDRESS_VARIABLE: ray_address or "",
         "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), _NOT_FOR_USERS])),
     }
     command = [

@@ -5,8 +5,9 @@ snapshot, say what happened; then run the gates on that snapshot and remember th
 Does not belong here: which stages there are (``assets.py``) and what a gate asks (``checks.py``).
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version, settings_version
-from dataset_pipeline.adapters.engine import Engine, LocalEngine
+from dataset_pipeline.adapters.engine import Engine, engine_named
 from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict, require_made_from
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs import automation, metadata
@@ -54,6 +55,23 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             self._held.enter_context(store.building(waiting))
             self._building.add(dataset)
         return store
+
+
+class EngineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where per-item work runs: processes of this machine, or Ray tasks here or on a cluster."""
+
+    engine: str = "local"
+    ray_address: str | None = None
+
+    @contextlib.contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Engine]:  # noqa: ARG002 - the base's
+        """The engine, for the time of a run; it starts when it is first used."""
+        with explained():
+            made = engine_named(self.engine, self.ray_address)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 class ProgressDisplay:
@@ -242,19 +260,16 @@ class Lineage:
             ]
         return found
 
-    def definitions(
-        self, engine: Engine | None = None
-    ) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+    def definitions(self) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         """Every stage as an asset, and its gates as asset checks."""
-        engine = engine or LocalEngine()
         made: list[dg.AssetsDefinition | dg.AssetChecksDefinition] = []
         for stage in self.stages.values():
-            made.append(self._asset(stage, engine))
+            made.append(self._asset(stage))
             if stage.gates:
                 made.append(self._checks(stage))
         return made
 
-    def _asset(self, stage: Stage, engine: Engine) -> dg.AssetsDefinition:
+    def _asset(self, stage: Stage) -> dg.AssetsDefinition:
         dataset, config = self.dataset, self.dataset.config
         sources = [dataset.key(name) for name in stage.observes]
         if not stage.reads:
@@ -269,8 +284,8 @@ class Lineage:
             description=stage.description,
             code_version=code_version(*stage.modules),
             automation_condition=automation.build_after_changes(sources),
-            pool=HEAVY_POOL if stage.is_heavy else None,
-            required_resource_keys={"storage", "display"},
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
         )
         def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
             display: ProgressDisplay = context.resources.display
@@ -287,7 +302,7 @@ class Lineage:
                             inputs=inputs,
                             writer=writer,
                             cache=ResultCache(store.cache),
-                            engine=engine,
+                            engine=context.resources.engine,
                             progress=_progress(context, stage.name),
                             run_id=context.run.run_id,
                             store=store,

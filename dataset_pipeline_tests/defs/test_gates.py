@@ -543,7 +543,7 @@ def test_failed_gate_stops_a_backfill(copy: Bench, tmp_path: Path, monkeypatch: 
     release = contents(copy.release)
     monkeypatch.setenv(CONFIGS_VARIABLE, str(copy.config_path))
     monkeypatch.setenv(STORAGE_VARIABLE, str(copy.storage))
-    monkeypatch.setattr("dataset_pipeline.defs.stage.LocalEngine", InlineEngine)
+    monkeypatch.setattr("dataset_pipeline.adapters.engine.LocalEngine", InlineEngine)
     with instance_for_test(
         synchronous_run_launcher=True, synchronous_run_coordinator=True, temp_dir=str(tmp_path)
     ) as instance:
