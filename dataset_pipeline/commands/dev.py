@@ -53,11 +53,11 @@ def dev(
 
     ``say`` is given what works by itself meanwhile, line by line.
 
-    Raises, before anything starts, ``ConfigError`` where a config is wrong or two datasets share a name, and
+    Raises, before anything starts, ``ConfigError`` where a config or the engine is wrong or two datasets share a name, and
     ``OutsideWorldError`` where the port or the storage folder cannot be used.
     """
-    definitions = dataset_definitions([load_dataset(config) for config in configs], storage)
     engine_named(engine, ray_address)
+    definitions = dataset_definitions([load_dataset(config) for config in configs], storage)
     _require_free(port)
     home = dagster_home(storage)
     environment = {

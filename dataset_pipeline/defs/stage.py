@@ -284,8 +284,8 @@ class Lineage:
             description=stage.description,
             code_version=code_version(*stage.modules),
             automation_condition=automation.build_after_changes(sources),
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+            pool=HEAVY_POOL if stage.is_heavy else None,
+            required_resource_keys={"storage", "display", "engine"},
         )
         def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
             display: ProgressDisplay = context.resources.display
