@@ -104,7 +104,7 @@ def publish_folder(
             partial.rename(place)
             _sync(home)
         if before != after:
-            write_atomically(home / "latest", f"{after}\n".encode())
+            write_atomically(home / "latest", f"{after}\n".encode(), is_shared=True)
     return plan
 
 

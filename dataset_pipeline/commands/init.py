@@ -80,7 +80,9 @@ def init(folder: Path, source: Path, *, force: bool = False) -> InitResult:
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.absolute().name.lower()).strip("-._") or "dataset"
     with explained_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _document(name, relative, columns, is_tree=source.is_dir()).encode())
+        write_atomically(
+            path, _document(name, relative, columns, is_tree=source.is_dir()).encode(), is_shared=True
+        )
     guesses = [f"columns.{key}: {value}" for key, value in columns.items()]
     return InitResult(path, tuple(guesses or ["a folder per class: label = the first folder's name"]))
 

@@ -57,5 +57,5 @@ def check(config_path: Path, storage: str | Path) -> MirrorsResult:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     path = dataset.base / config.mirrors
     with explained_os_errors(path):
-        write_atomically(path, to_json(table(found, config.version, now)).encode())
+        write_atomically(path, to_json(table(found, config.version, now)).encode(), is_shared=True)
     return MirrorsResult(tuple(found), path)

@@ -146,6 +146,16 @@ def test_latest_is_the_highest_version(
     assert (tmp_path / "out" / "toy" / "latest").read_text() == f"{latest}\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_whoever_may_read_the_version_may_read_latest(release: Path, tmp_path: Path) -> None:
+    publish_folder(opened(release, "1.0.0"), tmp_path / "out")
+    home = tmp_path / "out" / "toy"
+    modes = {path.stat().st_mode & 0o777 for path in home.rglob("*") if path.is_file()}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert modes == {0o666 & ~umask}
+
+
 def test_a_full_disk_is_the_outside_world(release: Path, tmp_path: Path, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, os.strerror(28), "data/train.parquet")
