@@ -22,6 +22,7 @@ from dataset_pipeline.stages.pii import Finding, resolve
 
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 EMOJI = 3_000  # names a language
+ROUNDS = 4
 BATCH = 512
 CORES = 2
 
@@ -96,7 +97,7 @@ def lines() -> list[str]:
         BEGIN,
         "## Speed",
         "",
-        f"Written by `python benchmarks/speed_personal_data.py --write`: CPU seconds of one core, all in one run. The model is {MODEL}.",
+        f"Written by `python benchmarks/speed_personal_data.py --write`: CPU seconds of one core, all in one run, in turns, the best of {ROUNDS} rounds. The model is {MODEL}.",
         "",
     ]
     made += [
@@ -112,9 +113,12 @@ def lines() -> list[str]:
             "dataset_pipeline, no model": lambda t=texts: by_us(t, patterns, Pii()),
         }
         base = 0.0
-        for way, search in ways.items():
+        for search in ways.values():
             search()  # lists are loaded, expressions compiled
-            seconds, found = cpu_seconds(search)
+        # In turns, the best round of each: another load on the machine hits all of them.
+        rounds = [{way: cpu_seconds(search) for way, search in ways.items()} for _ in range(ROUNDS)]
+        for way in ways:
+            seconds, found = min((one[way] for one in rounds), key=lambda result: result[0])
             rate = len(texts) / seconds
             rates[name, way] = rate
             base = base or rate

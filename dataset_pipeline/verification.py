@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from dataset_pipeline.adapters import packages, shards
 from dataset_pipeline.adapters.cache import code_version, settings_version
 from dataset_pipeline.adapters.store import file_sha256
-from dataset_pipeline.config import CleanImages, DatasetConfig, is_inside, yaml_texts
+from dataset_pipeline.config import CleanImages, DatasetConfig, PiiImages, is_inside, yaml_texts
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import (
     croissant,
@@ -77,6 +77,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "leak": "the same or nearly the same picture or text is in two splits",
     "picture": "a picture is missing, cannot be decoded, or its file name is no plain name",
     "picture_metadata": "a picture's file holds more than the picture: EXIF, GPS, XMP, comments, trailing bytes",
+    "face": "a picture shows a face, in a release that says that they were blurred or removed",
     "variant": "a variant of the pictures is not described, larger than it says, or shows other pictures",
     "package": "tars or the zip do not hold the same items, values and pictures as the Parquet files",
     "sample": "the sample in mini/ is no good release, no part of this one, or larger than it says",
@@ -269,6 +270,7 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         ("splits and groups", _check_groups),
         ("splits in time", _check_time),
         ("shards and pictures", _check_data),
+        ("faces", _check_faces),
         ("tars and zip", _check_packages),
         ("sample", _check_sample),
         ("reports and documents", _check_counts),
@@ -655,6 +657,58 @@ def _differences(first: pl.Series, second: pl.Series) -> NDArray[np.float64]:
     ]
     largest: NDArray[np.float64] = np.abs(blocks[0] - blocks[1]).max((1, 2, 3), initial=0.0)
     return largest
+
+
+PERSONAL_DATA: Final = "reports/pii.json"
+_FACES_LOOKED_FOR: Final = 200
+"""Pictures: some seconds of work, whatever the size of the release."""
+_UNSAFE_TO_OPEN: Final = frozenset({"picture", "row_group", "schema", "unreadable"})
+_SURE_FACE: Final = 0.99
+"""Score from which patterns are no longer taken for faces (docs/quality/faces.md): a release may be scaled down, and
+what is found in it differs a little from what was found in the sources."""
+
+
+def _check_faces(state: _Release) -> None:
+    """Where faces were blurred or removed, and the detector is installed: a part of the pictures, the blurred ones first."""
+    from dataset_pipeline.adapters import face_detector
+    from dataset_pipeline.stages.faces import REMOVING
+
+    items = state.table("items")
+    report = state.json(PERSONAL_DATA) if PERSONAL_DATA in state.files else None
+    told = (report or {}).get("images")
+    if not isinstance(told, dict) or told.get("action") not in ("blur", *REMOVING):
+        return
+    if items is None or state.pictures is None or {f.check for f in state.findings} & _UNSAFE_TO_OPEN:
+        return
+    names = ("min_score", "min_side_px", "max_side_px")
+    settings = PiiImages.model_validate({"faces": told["action"], **{name: told[name] for name in names}})
+    if face_detector.missing(settings):
+        state.warnings.append(
+            "it says that faces were looked for in its pictures; they were not looked for again here, as the extra "
+            "'faces' is not installed: pip install 'dataset-pipeline[faces]'"
+        )
+        return
+    warned = pl.DataFrame(schema=dict(IMAGE_WARNINGS))
+    with contextlib.suppress(*_UNREADABLE):  # reported where it is checked
+        warned = pl.read_parquet(state.folder / "metadata/image_warnings.parquet", glob=False)
+    shown = warned.filter(pl.col("warning") == "image_faces").select("item_id")
+    with_picture = items.filter(pl.col("image_sha256").is_not_null())
+    # Removed unless a person kept them: of these it is known that they show a face.
+    blurred = (
+        with_picture.join(shown, on="item_id", how="semi") if settings.faces == "blur" else items.clear()
+    )
+    others = with_picture.join(shown, on="item_id", how="anti")
+    wanted = [name for part in (blurred, others) for name in part["image_sha256"].unique().sort()]
+    largest = min(settings.max_side_px, PiiImages().max_side_px)  # what a stranger asks for is not paid for
+    found, searched = face_detector.surest_faces(
+        state.folder, set(wanted[:_FACES_LOOKED_FOR]), settings.model_copy(update={"max_side_px": largest})
+    )
+    state.facts["pictures for faces"] = searched
+    sure = found.filter(pl.col("score") >= max(settings.min_score, _SURE_FACE))
+    if sure.height:
+        state.report(
+            "face", f"{sure.height} of {searched} pictures that were looked at: {_some(sure['item_id'])}"
+        )
 
 
 def _shards(state: _Release, folder: str = "data") -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ Signal Processing Letters 23(10), 2016.
 import functools
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -35,7 +35,7 @@ FOUND: Final = {"sha256": pl.String(), "faces": FACES}
 """Where faces are in a picture, whatever their score; missing: it could not be searched."""
 
 STILL_THERE: Final = {"item_id": pl.String(), "folder": pl.String(), "score": pl.Float64()}
-"""A face that is found in a released picture where one has been blurred."""
+"""A face that is found in a released picture."""
 
 
 class Detector(Protocol):
@@ -125,7 +125,23 @@ def still_there(release: Path, images: pl.LazyFrame, settings: PiiImages) -> tup
     return pl.DataFrame(found, schema=STILL_THERE), searched
 
 
-def _pictures(path: Path, wanted: Mapping[str, Any]) -> Iterator[tuple[bytes, str, str]]:
+def surest_faces(release: Path, wanted: Collection[str], settings: PiiImages) -> tuple[pl.DataFrame, int]:
+    """(``STILL_THERE``, pictures searched): the surest face of each picture of ``data/`` in which any is found.
+
+    ``wanted``: image_sha256 of the pictures to look at, which can be decoded.
+    """
+    detector = load(*searched_as(settings))
+    found, searched = [], 0
+    for path in sorted((release / "data").glob("*.parquet")):
+        for cell, item_id, _sha256 in _pictures(path, wanted):
+            searched += 1
+            if faces := faces_in(cell, detector):
+                best = max(face["score"] for face in faces)
+                found.append({"item_id": item_id, "folder": "data", "score": best})
+    return pl.DataFrame(found, schema=STILL_THERE), searched
+
+
+def _pictures(path: Path, wanted: Collection[str]) -> Iterator[tuple[bytes, str, str]]:
     """Picture, item_id and image_sha256 of the rows of a shard whose image_sha256 is wanted; of each picture once."""
     file, seen = pq.ParquetFile(path), set[str]()
     for group in range(file.num_row_groups):

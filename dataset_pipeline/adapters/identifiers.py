@@ -14,7 +14,9 @@ import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from dataset_pipeline.adapters.beginnings import beginnings, beginnings_of
 
 Found = tuple[str, int, int, float]
 
@@ -81,15 +83,27 @@ _NUMBERS: Final = (
 )  # fmt: skip
 
 
+class _Compiled(NamedTuple):
+    module: Any
+    form: re.Pattern[str]
+    begins: frozenset[str]
+    """How the words begin."""
+    words: re.Pattern[str]
+    strong: re.Pattern[str] | None
+    at_home: frozenset[str]
+    """Languages in which a strong form counts."""
+
+
 @functools.lru_cache(maxsize=1)
-def _compiled() -> tuple[tuple[_Number, Any, re.Pattern[str], re.Pattern[str], re.Pattern[str] | None], ...]:
+def _compiled() -> tuple[_Compiled, ...]:
     return tuple(
-        (
-            number,
+        _Compiled(
             importlib.import_module(f"stdnum.{number.module}"),
             re.compile(rf"(?<![\w.+/-])(?:{number.form})(?![\w/]|[.-]\d)"),
+            beginnings_of(number.words),
             re.compile(rf"(?<![^\W_])(?:{number.words})", re.IGNORECASE),
             re.compile(number.strong) if number.strong else None,
+            frozenset(number.languages.split()) if number.strong else frozenset(),
         )
         for number in _NUMBERS
     )
@@ -102,10 +116,10 @@ def search(text: str, language: str) -> Iterator[Found]:
     """Numbers in ``text``; ``language``: primary subtag. Linear: every form has a bounded length."""
     if not _WORTH_A_LOOK.search(text):
         return
-    for number, module, form, words, strong in _compiled():
-        is_at_home = language in number.languages.split()
-        has_word = words.search(text) is not None
-        if not has_word and not (strong is not None and is_at_home):
+    begin = beginnings(text)
+    for module, form, begins, words, strong, at_home in _compiled():
+        has_word = not begin.isdisjoint(begins) and words.search(text) is not None
+        if not has_word and language not in at_home:
             continue
         for match in form.finditer(text):
             if not module.is_valid(match[0]):
@@ -115,7 +129,7 @@ def search(text: str, language: str) -> Iterator[Found]:
             )
             if is_named:
                 score = _AFTER_WORD
-            elif strong is not None and is_at_home and strong.fullmatch(match[0]):
+            elif strong is not None and language in at_home and strong.fullmatch(match[0]):
                 score = _BY_FORM
             else:
                 score = _UNSURE

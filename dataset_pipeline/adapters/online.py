@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from dataset_pipeline.adapters.beginnings import beginnings, beginnings_of
+
 Found = tuple[str, int, int, float]
 
 # -- e-mail -------------------------------------------------------------------------------------------
@@ -46,7 +48,7 @@ example test invalid localhost local internal intranet lan corp home onion
 """
 _RESERVED: Final = frozenset(_RESERVED_NAMES.split())
 _DOT_DOT = re.compile(rf"(?:{_DOT})\s(?:{_DOT})(?!\w)", re.IGNORECASE)
-_AT_WORD = re.compile(_AT, re.IGNORECASE)
+_AT_WORDS = beginnings_of(_AT, are_whole=True)
 
 
 @functools.lru_cache(maxsize=1)
@@ -73,7 +75,7 @@ def search_emails(text: str) -> Iterator[Found]:
             for match in _INTERNATIONAL_EMAIL.finditer(text):
                 if _is_known(match["tld"]):
                     yield "EMAIL_ADDRESS", match.start(), match.end(), 0.9
-    if _AT_WORD.search(text) or "(@" in text or "[@" in text:
+    if not beginnings(text).isdisjoint(_AT_WORDS) or "(@" in text or "[@" in text:
         for match in _BRACKETED_EMAIL.finditer(text):
             if _is_known(match["tld"]):
                 yield "EMAIL_ADDRESS", match.start(), match.end(), 0.8

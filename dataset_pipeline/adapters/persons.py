@@ -15,6 +15,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, Final
 
+from dataset_pipeline.adapters.beginnings import beginnings, beginnings_of, search_at
+
 Found = tuple[str, int, int, float]
 
 _SCORE_TITLE: Final = 0.9
@@ -193,6 +195,11 @@ class _Grammar:
         )
         self.addressee = re.compile(rf"(?P<name>{self.name})[,;\s]{{1,3}}$")
         self.capital = re.compile(rf"(?<![\w])[{upper}]")
+        self.introduced = (
+            (beginnings_of(_TITLES, are_whole=True), self.title, _SCORE_TITLE),
+            (beginnings_of(_BEFORE, are_whole=True), self.phrase, _SCORE_PHRASE),
+            (beginnings_of(_GREETING, are_whole=True), self.greeting, _SCORE_PHRASE),
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -290,12 +297,8 @@ def search_names(text: str, language: str) -> Iterator[Found]:
     grammar = _grammar()
     if not grammar.capital.search(text):
         return
-    for pattern, score in (
-        (grammar.title, _SCORE_TITLE),
-        (grammar.phrase, _SCORE_PHRASE),
-        (grammar.greeting, _SCORE_PHRASE),
-    ):
-        for match in pattern.finditer(text):
+    for begins, pattern, score in grammar.introduced:
+        for match in search_at(pattern, begins, text):
             start, end = match.span("name")
             if span := _without_other_words(text, start, end):
                 start, end = span
@@ -395,7 +398,7 @@ _BIRTH_WORDS: Final = (
 
 
 @functools.lru_cache(maxsize=1)
-def _birth() -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _birth() -> tuple[frozenset[str], re.Pattern[str], re.Pattern[str]]:
     month = rf"[{_letters('Lu')}{_letters('Ll')}]{{3,12}}\.?"
     date = (
         r"(?:\d{1,2}[./ -]{1,2}\d{1,2}[./ -]{1,2}(?:\d{4}|\d{2})"
@@ -409,13 +412,13 @@ def _birth() -> tuple[re.Pattern[str], re.Pattern[str]]:
     after = re.compile(
         rf"(?:\W{{0,4}}[^\W\d]{{1,14}}){{0,4}}\W{{0,4}}(?<![\d{_letters('Lu')}{_letters('Ll')}])(?P<date>{date})(?!\d)"
     )
-    return words, after
+    return beginnings_of(_BIRTH_WORDS), words, after
 
 
 def search_births(text: str) -> Iterator[Found]:
     """DATE_OF_BIRTH: a date shortly after a word for birth."""
-    words, after = _birth()
-    for word in words.finditer(text):
+    begins, words, after = _birth()
+    for word in search_at(words, begins, text):
         match = after.match(text, word.end(), word.end() + 90)
         if match is not None:
             yield "DATE_OF_BIRTH", match.start("date"), match.end("date"), 0.85
@@ -430,8 +433,8 @@ _STATES: Final = (
 
 
 @functools.lru_cache(maxsize=1)
-def _addresses() -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
-    """Pairs: a cheap expression without which nothing is searched, and the address."""
+def _addresses() -> tuple[tuple[frozenset[str] | None, re.Pattern[str], re.Pattern[str]], ...]:
+    """How one of its words begins, where that is known; an expression without which nothing is searched; the address."""
     upper, lower = _letters("Lu"), _letters("Ll")
     cap = rf"[{upper}](?:[{lower}]{{0,3}}\\.(?=[ {upper}])|[{upper}{lower}'’-]{{0,24}})"
     place = rf"{cap}(?:[ -](?:{cap}|sur|am|an der|im|de|del|la|le|les|do|da|di|upon|aan|den|der|in|a\.?d\.?|nad)){{0,4}}"
@@ -485,24 +488,27 @@ def _addresses() -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
     chinese = r"[\u4e00-\u9fff]{2,8}(?:省|市|区|區|县)[\u4e00-\u9fff]{1,12}(?:路|街|道|巷)\d{1,5}[号號](?:[\d\u4e00-\u9fff]{1,10}[室楼层])?"
     korean = r"[\uac00-\ud7a3]{2,8}(?:시|도)\s[\uac00-\ud7a3]{1,6}(?:구|군|시)\s[\uac00-\ud7a3\d]{1,12}(?:로|길)\s?\d{1,4}(?:-\d{1,4})?"
 
-    def made(trigger: str, address: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-        return re.compile(trigger), re.compile(rf"(?<![\w]){address}(?![\w])" if trigger else address)
+    def made(
+        trigger: str, address: str, words: str = ""
+    ) -> tuple[frozenset[str] | None, re.Pattern[str], re.Pattern[str]]:
+        begins = beginnings_of(words, are_whole=True) if words else None
+        return begins, re.compile(trigger), re.compile(rf"(?<![\w]){address}(?![\w])")
 
     return (
-        made(rf"(?:{types})(?![a-z])", english),
+        made(rf"(?:{types})(?![a-z])", english, types),
         made(r"P\.? ?O\.? ?Box", box),
         made(
             rf"(?:{endings}|Straße|Strasse|Str\.|Weg|Platz|Laan|\b(?:Am|An|Auf|Im|In|Zum|Zur|Unter)\b)[^\d]{{0,30}}\d",
             germanic,
         ),
-        made(rf"\d.{{0,9}}(?i:{romance_before}) ", french),
+        made(r"\d", french, romance_before),
         made(rf"{iberian_types} ?[^\d]{{0,60}}\d", after_number),
         made(r"Caddesi|Sokak|Sokağı|Cad\.|Sok\.|Bulvarı|Mah", turkish),
         made(r"\d{3} \d{2} ", czech),
         made(r"\d{5} ", code_first),
-        (re.compile("[都道府県]"), re.compile(japanese)),
-        (re.compile("[号號]"), re.compile(chinese)),
-        (re.compile("[로길]"), re.compile(korean)),
+        (None, re.compile("[都道府県]"), re.compile(japanese)),
+        (None, re.compile("[号號]"), re.compile(chinese)),
+        (None, re.compile("[로길]"), re.compile(korean)),
     )
 
 
@@ -514,8 +520,9 @@ def search_addresses(text: str) -> Iterator[Found]:
     """ADDRESS: a street with a number; surer with a postcode and a place."""
     if not _HAS_DIGIT.search(text):
         return
-    for trigger, pattern in _addresses():
-        if trigger.search(text):
+    words = beginnings(text)
+    for begins, trigger, pattern in _addresses():
+        if (begins is None or not words.isdisjoint(begins)) and trigger.search(text):
             for match in pattern.finditer(text):
                 value = match[0].rstrip(" ,.\n-–")
                 has_code = _HAS_CODE.search(value) is not None

@@ -4,6 +4,7 @@ A valid number is not yet a telephone number: sizes, prices and article numbers 
 a reason: "+", a word such as "tel", its country's grouping, or a trunk prefix. Belongs here: finding and judging them.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -136,25 +137,27 @@ def _within(text: str, start: int, end: int, regions: tuple[str, ...]) -> Iterat
 
 def _is_valid(value: str, regions: tuple[str, ...], is_any_region: bool) -> bool:
     """Whether it is a number of one of the countries; with ``is_any_region``, of any that a language names."""
-    import phonenumbers
-
     if value.startswith("00"):
         value = f"+{value[2:]}"
     if value.startswith("+"):
         value = value.replace("(0)", "", 1)  # what one dials at home
-        wanted: tuple[str | None, ...] = (None,)
-    else:
-        wanted = (*regions, *_ALL_REGIONS) if is_any_region else regions
-    for region in wanted:
-        try:
-            number = phonenumbers.parse(value, region)
-        except phonenumbers.NumberParseException:
-            continue
-        # With its country code a number of the right length is meant as one, whether or not it is given out.
-        is_one = phonenumbers.is_possible_number if region is None else phonenumbers.is_valid_number
-        if is_one(number):
-            return True
-    return False
+        return _is_number(value, None)
+    return any(
+        _is_number(value, region) for region in ((*regions, *_ALL_REGIONS) if is_any_region else regions)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _is_number(value: str, region: str | None) -> bool:
+    """Whether it is a number of a country, or has a country code."""
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(value, region)
+    except phonenumbers.NumberParseException:
+        return False
+    # With its country code a number of the right length is meant as one, whether or not it is given out.
+    return phonenumbers.is_possible_number(number) if region is None else phonenumbers.is_valid_number(number)
 
 
 def _whole(text: str, start: int, end: int) -> tuple[int, int]:
@@ -218,5 +221,6 @@ def _is_grouped_as_usual(value: str, regions: tuple[str, ...]) -> bool:
     return any(
         match.end - match.start == len(value)
         for region in regions
+        if _is_number(value, region)
         for match in PhoneNumberMatcher(value, region, leniency=Leniency.STRICT_GROUPING)
     )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from dataset_pipeline import verification
 from dataset_pipeline.adapters import face_detector, released_images
 from dataset_pipeline.adapters.face_detector import find_faces, load, missing, still_there
 from dataset_pipeline.commands.check import require_sound_settings
@@ -21,6 +23,7 @@ from dataset_pipeline.verification import verify
 from dataset_pipeline_tests.building import Bench, bench, contents, failures, materialised
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.small_dataset import write_dataset
+from dataset_pipeline_tests.toy_release import sign
 
 
 def portrait(width: int = 192) -> Image.Image:
@@ -214,6 +217,68 @@ def test_a_face_that_is_still_there_is_found_by_the_gate(blurred: Bench, tmp_pat
     found, searched = still_there(tmp_path, images, settings)
     assert found["item_id"].to_list() == ["item-03"]
     assert searched == 2
+
+
+def with_picture(release: Path, item_id: str, picture: Image.Image) -> None:
+    """Show another picture for an item, behind checksums that agree."""
+    for path in sorted((release / "data").glob("*.parquet")):
+        table = pl.read_parquet(path)
+        cell = pl.struct(bytes=pl.lit(encoded(picture)), path=pl.lit("x.png"))
+        shown = pl.when(pl.col("item_id") == item_id).then(cell).otherwise(pl.col("image"))
+        table.with_columns(image=shown).write_parquet(
+            path, row_group_size=100, use_pyarrow=True, pyarrow_options={"write_page_index": True}
+        )
+    sign(release)
+
+
+def faces_told(release: Path) -> list[str]:
+    return [found.detail for found in verify(release).findings if found.check == "face"]
+
+
+@pytest.mark.parametrize("item_id", ["item-03", "item-20"])
+def test_verify_finds_a_face_in_a_release_that_says_it_has_none(
+    blurred: Bench, tmp_path: Path, item_id: str
+) -> None:
+    """Where one was blurred, and where none was found."""
+    release = Path(shutil.copytree(blurred.release, tmp_path / "release"))
+    result = verify(release)
+    assert (result.facts["pictures for faces"], faces_told(release)) == (40, [])
+    with_picture(release, item_id, portrait())
+    assert faces_told(release) == [f"1 of 40 pictures that were looked at: {item_id}"]
+
+
+class Everywhere:
+    """A detector that finds a face in every picture."""
+
+    def find(self, picture: Image.Image) -> list[dict[str, Any]]:
+        return [{"left": 1, "top": 1, "right": 9, "bottom": 9, "score": 0.999}]
+
+
+def test_verify_looks_at_few_pictures_and_not_at_those_that_a_person_kept(
+    blurred: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Path(shutil.copytree(blurred.release, tmp_path / "release"))
+    monkeypatch.setattr(face_detector, "load", lambda *_: Everywhere())
+    path = release / "reports" / "pii.json"
+    report = json.loads(path.read_text())
+    for action, looked_at in (("blur", 40), ("drop", 38), ("review", 38)):
+        path.write_text(json.dumps({**report, "images": {**report["images"], "action": action}}))
+        [told] = faces_told(release)
+        assert told.startswith(f"{looked_at} of {looked_at} pictures")
+    monkeypatch.setattr(verification, "_FACES_LOOKED_FOR", 2)
+    path.write_text(json.dumps(report))
+    assert faces_told(release) == [
+        "2 of 2 pictures that were looked at: item-03, item-04"
+    ]  # blurred ones first
+    path.write_text(json.dumps({**report, "images": {**report["images"], "action": "report"}}))
+    assert faces_told(release) == []
+
+
+def test_verify_says_that_it_cannot_look_for_faces(blurred: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face_detector, "_MODULE", "no_such_module_anywhere")
+    result = verify(blurred.release)
+    assert result.is_good
+    assert [warning for warning in result.warnings if "pip install 'dataset-pipeline[faces]'" in warning]
 
 
 def test_a_release_in_which_blurring_does_not_hide_is_stopped(

@@ -554,3 +554,38 @@ def test_answers_of_transformers_and_gliner_are_read(tmp_path: Path, monkeypatch
 def test_one_finder_per_settings() -> None:
     assert finder(Pii()) is finder(Pii())
     assert finder(Pii()) is not finder(Pii(entities=("URL",)))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *"0123456789",
+                "12",
+                "4111",
+                "A",
+                "b",
+                "z",
+                "X",
+                "ſ",
+                " ",
+                "-",
+                ".",
+                ":",
+                "/",
+                "00:1A:2B",
+                "::",
+                "AB12",
+                "078",
+            ]
+        ),
+        max_size=24,
+    ).map("".join)
+)
+@settings(deadline=None, max_examples=400)
+def test_a_recogniser_that_is_not_asked_would_have_found_nothing(text: str) -> None:
+    """The cheap tests before Presidio's recognisers are looser than these."""
+    digits = sum(letter in "0123456789" for letter in text)
+    for pattern in finder(PATTERNS)._patterns:
+        if not pattern.may_match(text, digits):
+            assert pattern.recogniser.analyze(text, [pattern.entity], None) == [], pattern.entity
