@@ -25,7 +25,14 @@ from pages import write_part
 from scipy.sparse import csr_array
 
 from dataset_pipeline.config import DatasetConfig, Duplicates, ImageDuplicates, Split, TextDuplicates
-from dataset_pipeline.stages import leak_search, pair_search, picture_pairs, similarity, text_pairs
+from dataset_pipeline.stages import (
+    duplicates,
+    leak_search,
+    pair_search,
+    picture_pairs,
+    similarity,
+    text_pairs,
+)
 from dataset_pipeline.stages.duplicates import deduplicate, find_pairs
 from dataset_pipeline.stages.leakage import audit_leakage
 from dataset_pipeline.stages.split import split_items
@@ -686,8 +693,8 @@ def document(quick: bool, only: str) -> Iterator[str]:
     )
     yield (
         "- **Who stays.** In a set of up to 64 items every kept item is compared with every other one. In a larger one too, as long as "
-        "each removes a sixteenth of what is left; then only listed pairs count, so that of texts by one template more stay than "
-        "would have to, in one split."
+        "each removes a sixteenth of what is left; then only listed pairs count, and those that further searches among what is left list, "
+        f"until they find none or have looked at {duplicates.SEARCHED_AGAIN} times as many items."
     )
     yield (
         f"- **Leak audit, texts.** By one pair of parts, {leak_search.COMPARED_PER_TEXT} comparisons a text are made. Texts that have "

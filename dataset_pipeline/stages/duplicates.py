@@ -37,9 +37,11 @@ CONFLICT_COLUMNS = ("label", "licence", "author", "published_split")
 
 SMALL_SET = 64
 """In a set of so many items, those that stay and all others are compared with each other. In a larger one the same is
-done as long as every kept item removes LEAST_GAIN of what is left; then only listed pairs count."""
+done as long as every kept item removes LEAST_GAIN of what is left; then only listed pairs count, and those that further
+searches among what is left list, until they find none or have looked at SEARCHED_AGAIN times as many items."""
 
 LEAST_GAIN = 1 / 16
+SEARCHED_AGAIN = 2
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ def find_pairs(
 
     files = pictures_of(keyed.lazy(), images)
     found.append(_star(files, "pixel_hash", "same_pixels"))
+    return pl.concat([*found, *_near_pairs(keyed, files, images, settings)]).sort(
+        "item_id", "other_item_id", "kind"
+    )
+
+
+def _near_pairs(
+    keyed: pl.DataFrame, files: pl.DataFrame, images: pl.LazyFrame, settings: Duplicates
+) -> list[pl.DataFrame]:
+    """PAIRS of near pictures and of near texts; ``keyed``: item_id, text_key; ``files``: its ``pictures_of``."""
+    found = []
     if settings.image.near:
         pictures = (
             files.group_by("pixel_hash")
@@ -84,7 +96,7 @@ def find_pairs(
         found.append(
             _pair_table(texts["item_id"], near_text_pairs(texts["text_key"], settings.text), "near_text")
         )
-    return pl.concat(found).sort("item_id", "other_item_id", "kind")
+    return found
 
 
 def _star(frame: pl.DataFrame, key: str, kind: str) -> pl.DataFrame:
@@ -136,8 +148,8 @@ def deduplicate(
     in a column of ``settings.distinct_by``. Of picture and text only one may be nearly the same: variants differ
     a little in both (a drawing of two men holding hands, one of two women, and one word of the caption); they
     stay, joined by their pairs. A removed item was compared with the kept item itself: being like something
-    that is like it is not enough. Of the kept items of one set no two are duplicates, but in sets beyond SMALL_SET
-    of which most items are unlike. The kept item takes over the group keys of those it stands for.
+    that is like it is not enough. Of the kept items of one set no two are duplicates; in sets beyond SMALL_SET of which
+    most items are unlike, as far as searches among them find any. The kept item takes over the group keys of those it stands for.
 
     ``duplicate_group`` is the smallest kept item_id among all items joined by any chain of ``pairs``.
     Rows are sorted by item_id; kept and removed rows together are the rows of ``items``. ``decisions`` (DECISIONS) of
@@ -244,14 +256,16 @@ def _removals(
     listed: dict[str, pl.DataFrame] = {}
     for key in shared:
         codes = _codes(table[key])
-        one, other = (codes[ends] for ends in _positions(table["item_id"], pairs, _NEAR_KINDS[key]))
-        sets = components(int(codes.max(initial=0)) + 1, one, other)[codes]
-        listed[key] = pl.DataFrame({"one": one, "other": other})
-        table = table.with_columns(pl.Series(f"{key}_code", codes), pl.Series(f"{key}_set", sets))
+        table = table.with_columns(pl.Series(f"{key}_code", codes))
+        near = listed[key] = _near_codes(table, pairs, key)
+        sets = components(int(codes.max(initial=0)) + 1, near["one"].to_numpy(), near["other"].to_numpy())
+        table = table.with_columns(pl.Series(f"{key}_set", sets[codes]))
     table = table.with_columns(
         pl.col(name).sort_by("rank").first().over(*shared, "apart").alias(f"best_{name}") for name in best
     )
-    near = _near_removals(table.filter(pl.col("item_id") == pl.col("best_item_id")), images, listed, settings)
+    removals = _near_removals(
+        table.filter(pl.col("item_id") == pl.col("best_item_id")), images, listed, settings
+    )
     same_picture = (
         pl.when(pl.col("image_sha256").eq_missing(pl.col("best_image_sha256")))
         .then(pl.lit("same_bytes"))
@@ -265,7 +279,7 @@ def _removals(
         [part for part in said if part is not None], separator=", ", ignore_nulls=True
     )
     return (
-        table.join(near, left_on="best_item_id", right_on="item_id", how="left")
+        table.join(removals, left_on="best_item_id", right_on="item_id", how="left")
         # What equals a removed item pixel for pixel and text for text was compared with it to the kept one.
         .filter(pl.col("kept_item_id").is_not_null() | (pl.col("item_id") != pl.col("best_item_id")))
         .select(
@@ -288,7 +302,7 @@ def _near_removals(
     Only items whose pictures and whose texts are joined by some chain of near pairs can be; among them the best
     is kept, all others are compared with it, and those it does not stand for go on to the next round: up to SMALL_SET
     rounds, or one for every LEAST_GAIN removed. Where a round does less in a large set, the rest of it is decided along
-    the listed pairs.
+    the listed pairs: not all are in a crowd such as that of texts by a template, so what is left is searched again.
     """
     joined = [*(f"{key}_set" for key in listed), "apart"]
     table = (
@@ -323,9 +337,15 @@ def _near_removals(
         unlike.append(followers[~is_duplicate & is_crowd])
         remaining = followers[~is_duplicate & ~is_crowd]
     rest = np.sort(np.concatenate(unlike))
-    if len(rest):
+    room = SEARCHED_AGAIN * len(rest)
+    while len(rest):
         leaders, followers = _along(*_listed_pairs(table[rest], listed), len(rest))
-        take(rest[leaders], rest[followers])
+        gone = followers[take(rest[leaders], rest[followers])]
+        rest = np.delete(rest, gone)
+        room -= len(rest)
+        if len(gone) == 0 or room < 0:
+            break
+        listed = _listed_again(table[rest], images, list(listed), settings)
     ids = table["item_id"]
     return pl.DataFrame(
         {
@@ -335,6 +355,25 @@ def _near_removals(
         },
         schema=_REMOVALS,
     )
+
+
+def _listed_again(
+    table: pl.DataFrame, images: pl.LazyFrame, keys: Sequence[str], settings: Duplicates
+) -> dict[str, pl.DataFrame]:
+    """Of each of these keys, the codes (one, other) that a search among the rows of ``table`` finds to be near."""
+    keyed = table.sort("item_id")
+    if "text_key" not in keys:
+        keyed = keyed.with_columns(text_key=pl.lit(None, pl.String))
+    shown = keyed if "pixel_hash" in keys else keyed.clear()
+    near = pl.concat([empty(PAIRS), *_near_pairs(keyed, pictures_of(shown.lazy(), images), images, settings)])
+    return {key: _near_codes(table, near, key) for key in keys}
+
+
+def _near_codes(table: pl.DataFrame, pairs: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Codes (one, other) of the near pairs of a key."""
+    codes = table[f"{key}_code"].to_numpy()
+    one, other = _positions(table["item_id"], pairs, _NEAR_KINDS[key])
+    return pl.DataFrame({"one": codes[one], "other": codes[other]})
 
 
 def _listed_pairs(table: pl.DataFrame, listed: dict[str, pl.DataFrame]) -> Pair:

@@ -789,6 +789,31 @@ def test_every_item_is_kept_or_removed_for_a_kept_one_that_it_duplicates(
     assert kept(second) == stays
 
 
+def test_what_stays_of_a_crowd_is_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Texts by a template: one set, of which most are unlike, and far more near pairs than are listed.
+    monkeypatch.setattr(pair_search, "PAIRS_PER_NODE", 1)
+    monkeypatch.setattr(pair_search, "MIN_LISTED_PAIRS", 0)
+    numbers = np.sort(np.random.default_rng(0).permutation(100_000)[:2000])
+    rows = [
+        {
+            "item_id": f"{n:05}",
+            "title": f"order number {n:05} has been confirmed, thank you for buying with us",
+        }
+        for n in numbers
+    ]
+
+    def near_pairs_left() -> int:
+        stay = run(rows).items.collect()
+        assert stay["duplicate_group"].n_unique() == 1
+        left, right = np.triu_indices(stay.height, 1)
+        holds, _ = similarity.near_texts(stay["title"], left, right, TextDuplicates())
+        return int(holds.sum())
+
+    assert near_pairs_left() < 5
+    monkeypatch.setattr(duplicates, "SEARCHED_AGAIN", 0)
+    assert near_pairs_left() > 500
+
+
 def test_tables_have_the_declared_columns() -> None:
     result = run([{"item_id": name, "title": LONG} for name in "ab"])
     assert dict(result.items.collect_schema()) == {**DEDUPLICATED, "title": pl.String()}
