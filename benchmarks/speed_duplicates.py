@@ -1,6 +1,6 @@
 """How the searches for duplicates and leaks grow, against brute force, and in their worst cases: time, memory, answers.
 
-    python benchmarks/speed_duplicates.py [--quick] [--write] [--only WORD]
+    python benchmarks/speed_duplicates.py [--quick] [--write] [--only WORD] [--jobs N] [--resume FILE]
 
 Prints tables of docs/performance.md; ``--write`` writes its part of that page. Every row is a process of its own. All items are
 made up, with copies planted in known places. A row fails where an answer is wrong: brute force must find the same pairs,
@@ -9,6 +9,7 @@ has WORD in it; --row NAME --items N runs one row at any size.
 """
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
@@ -16,8 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -28,9 +30,11 @@ from dataset_pipeline.config import DatasetConfig, Duplicates, ImageDuplicates, 
 from dataset_pipeline.stages import (
     duplicates,
     leak_search,
+    leakage,
     pair_search,
     picture_pairs,
     similarity,
+    split,
     text_pairs,
 )
 from dataset_pipeline.stages.duplicates import deduplicate, find_pairs
@@ -513,6 +517,8 @@ def orders_by_minhash(count: int, _folder: str) -> Work:
 
     def work() -> Answer:
         found = near_texts(texts)
+        if count > MIDDLE:
+            return Answer(len(found), lambda: whole_sets(found, count))
         return Answer(len(found), lambda: f"{whole_sets(found, count)}; {share_of_sample(texts, found)}")
 
     return work
@@ -586,10 +592,15 @@ class Row(NamedTuple):
     sizes: tuple[int, ...]
 
 
+HASHES_BY_BANDS = Row(f"pHashes within {DISTANCE} bits: bands", hashes_by_bands, SIZES)
+HASHES_BY_FORCE = Row("pHashes: all pairs by numpy", hashes_by_force, (SMALL, MIDDLE))
+HASHES_BY_FORCE_IN_PART = Row(
+    "pHashes: one in a hundred with all, by numpy", hashes_by_force_in_part, (LARGE,)
+)
 GROWTH = (
-    Row(f"pHashes within {DISTANCE} bits: bands", hashes_by_bands, SIZES),
-    Row("pHashes: all pairs by numpy", hashes_by_force, (SMALL, MIDDLE)),
-    Row("pHashes: one in a hundred with all, by numpy", hashes_by_force_in_part, (LARGE,)),
+    HASHES_BY_BANDS,
+    HASHES_BY_FORCE,
+    HASHES_BY_FORCE_IN_PART,
     Row("near pictures: hashes and views", pictures, (SMALL, MIDDLE)),
     Row("near texts: MinHash", texts_by_minhash, SIZES),
     Row("near texts: all pairs by sparse products", texts_by_force, (SMALL,)),
@@ -603,9 +614,9 @@ WORST = (
     Row("one blank picture: who stays", one_blank_picture, (LARGE,)),
     Row("one text: who stays", one_text, (LARGE,)),
     Row("one text: leak audit", one_text_audited, (LARGE,)),
-    Row("order confirmations: MinHash", orders_by_minhash, (MIDDLE,)),
-    Row("order confirmations: who stays", orders_deduplicated, (MIDDLE,)),
-    Row("order confirmations: leak audit, whole", audit_of_orders, (MIDDLE,)),
+    Row("order confirmations: MinHash", orders_by_minhash, (MIDDLE, LARGE)),
+    Row("order confirmations: who stays", orders_deduplicated, (MIDDLE, LARGE)),
+    Row("order confirmations: leak audit, whole", audit_of_orders, (MIDDLE, LARGE)),
     Row("long texts, any two near: who stays", alike_deduplicated, (MIDDLE,)),
     Row("faint pictures of one pHash: pairs", pictures_of(low_texture), (MIDDLE,)),
     Row("pictures, any two near, of one pHash: pairs", pictures_of(one_picture), (MIDDLE,)),
@@ -629,32 +640,94 @@ def run_here(name: str, count: int) -> None:
     print(json.dumps({"wall": wall, "cpu": cpu, "peak": peak / 2**20, "pairs": answer.pairs, "said": said}))
 
 
-def measured(row: Row, count: int) -> dict[str, float | str]:
-    """The same, in a process of its own."""
-    command = [sys.executable, __file__, "--row", row.name, "--items", str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{row.name}, {count:,} items failed:\n{done.stderr}")
-    found: dict[str, float | str] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def code_version() -> str:
+    """Hash of the code that is measured, and of this file."""
+    modules = (
+        duplicates,
+        leak_search,
+        leakage,
+        pair_search,
+        picture_pairs,
+        similarity,
+        split,
+        text_pairs,
+    )
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-def table(rows: tuple[Row, ...], quick: bool, only: str) -> Iterator[str]:
+Found = dict[str, Any]
+
+
+class Runs:
+    """Rows, each in a process of its own, a few at a time; with a file, what the same code has measured is not run again."""
+
+    def __init__(self, quick: bool, only: str, jobs: int, kept: Path | None) -> None:
+        self._kept, self._version = kept, code_version()
+        self._known: dict[tuple[str, int], Found] = {}
+        for line in kept.read_text(encoding="utf-8").splitlines() if kept and kept.exists() else ():
+            row = json.loads(line)
+            if row["code"] == self._version:
+                self._known[row["name"], row["items"]] = row
+        self._pool = ThreadPoolExecutor(jobs)
+        chosen = [
+            (row, count)
+            for row in (*GROWTH, *WORST)
+            for count in row.sizes
+            if only in row.name and not (quick and count == LARGE)
+        ]
+        self._found = {
+            (row.name, count): self._pool.submit(self._measured, row, count)
+            for row, count in sorted(chosen, key=lambda one: one[1])  # what takes long last
+        }
+
+    def of(self, row: Row) -> Iterator[tuple[int, Found]]:
+        """Sizes and what was measured, once it is there."""
+        for count in row.sizes:
+            if (row.name, count) in self._found:
+                yield count, self._found[row.name, count].result()
+
+    def _measured(self, row: Row, count: int) -> Found:
+        if (row.name, count) in self._known:
+            return self._known[row.name, count]
+        command = [sys.executable, __file__, "--row", row.name, "--items", str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            raise SystemExit(f"{row.name}, {count:,} items failed:\n{done.stderr}")
+        found: Found = json.loads(done.stdout.splitlines()[-1])
+        if self._kept:
+            with self._kept.open("a", encoding="utf-8") as file:
+                file.write(
+                    json.dumps({"name": row.name, "items": count, "code": self._version, **found}) + "\n"
+                )
+        return found
+
+
+def table(rows: tuple[Row, ...], runs: Runs) -> Iterator[str]:
     """Lines of a markdown table, as they come."""
     yield "| what | items | seconds | CPU seconds | peak memory, GiB | pairs | answer |"
     yield "|---|---:|---:|---:|---:|---:|---|"
     for row in rows:
-        for count in row.sizes:
-            if (quick and count == LARGE) or only not in row.name:
-                continue
-            found = measured(row, count)
-            yield (
-                f"| {row.name} | {count:,} | {found['wall']:.1f} | {found['cpu']:.1f} | {found['peak']:.2f} "
-                f"| {found['pairs']:,} | {found['said']} |"
-            )
+        for count, found in runs.of(row):
+            wall, cpu = (f"{found[key]:.{1 if found[key] >= 1 else 3}f}" for key in ("wall", "cpu"))
+            yield f"| {row.name} | {count:,} | {wall} | {cpu} | {found['peak']:.2f} | {found['pairs']:,} | {found['said']} |"
 
 
-def document(quick: bool, only: str) -> Iterator[str]:
+def ratios(runs: Runs) -> str:
+    """How many times the CPU time of bands comparing all pairs of hashes takes."""
+    bands, force, part = (
+        dict(runs.of(row)) for row in (HASHES_BY_BANDS, HASHES_BY_FORCE, HASHES_BY_FORCE_IN_PART)
+    )
+    # A hundredth of the rows with all others is a fiftieth of all pairs.
+    times = {count: found["cpu"] / bands[count]["cpu"] for count, found in force.items() if count in bands}
+    times |= {
+        count: 50 * found["cpu"] / bands[count]["cpu"] for count, found in part.items() if count in bands
+    }
+    return "; ".join(f"{times[count]:,.0f} times at {count:,}" for count in sorted(times))
+
+
+def document(runs: Runs) -> Iterator[str]:
     """Lines of this script's part of docs/performance.md."""
     yield "## How the searches for duplicates and leaks grow"
     yield ""
@@ -668,17 +741,21 @@ def document(quick: bool, only: str) -> Iterator[str]:
     yield ""
     yield "### Growth"
     yield ""
-    yield from table(GROWTH, quick, only)
+    yield from table(GROWTH, runs)
+    yield ""
+    yield (
+        f"Comparing all pairs of hashes takes {ratios(runs)} as much CPU time as bands do: both of the functions alone, "
+        "in numpy, without the start of the process. imagededup's own search is beside them in [peers](quality/peers.md)."
+    )
     yield ""
     yield "### Worst cases"
     yield ""
     yield (
         "Everything in one crowd: pictures and texts of which (nearly) all are candidates of each other. The work is bounded "
-        "by the settings below; what that costs is said in the last column. Crowds of texts and of near pictures are measured at 100,000 "
-        "only: how they grow from there is not."
+        "by the settings below; what that costs is said in the last column."
     )
     yield ""
-    yield from table(WORST, quick, only)
+    yield from table(WORST, runs)
     yield ""
     yield "### What is bounded, and what that means"
     yield ""
@@ -714,6 +791,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="without a million items")
     parser.add_argument("--write", action="store_true", help=f"write a part of {PAGE.relative_to(ROOT)}")
     parser.add_argument("--only", default="", metavar="WORD", help="rows whose name has WORD in it")
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="keeps what was measured, and takes it up again"
+    )
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--items", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -721,7 +802,7 @@ def main() -> None:
         run_here(arguments.row, arguments.items)
         return
     lines = []
-    for line in document(arguments.quick, arguments.only):
+    for line in document(Runs(arguments.quick, arguments.only, arguments.jobs, arguments.resume)):
         print(line, flush=True)
         lines.append(line)
     if arguments.write:

@@ -70,6 +70,7 @@ _PAIRS_AT_ONCE = 1 << 17
 _LARGE_CLASS = 64  # pictures of equal hash bits; more are mostly blank ones
 _EDGE = 0.06  # what a border may cover, and what a crop may take, is left out of every view
 _WAVES = 8
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _CELLS_PER_ROOT = 4
 _PROBED_CELLS = 2
 _CROWD = 8  # times the mean size of a cell
@@ -134,16 +135,23 @@ def _near_hashes(hashes: Hashes, distance: int, largest: int | None = None) -> I
     edges = np.linspace(0, 64, distance + 3).astype(int)
     bands = [np.uint64(((1 << int(high - low)) - 1) << int(low)) for low, high in itertools.pairwise(edges)]
     masks = [one | other for one, other in itertools.combinations(bands, 2)]
+    numbers = np.arange(len(hashes), dtype=np.uint64)
+    number_bits = np.uint64(len(hashes).bit_length())
+    numbers_mask = (np.uint64(1) << number_bits) - np.uint64(1)
     for number, mask in enumerate(masks):
-        keys = hashes & mask
-        rows = np.arange(len(keys))
-        if largest is not None:
-            _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
-            rows = np.flatnonzero(sizes[group] <= largest)
-        for one, other in pairs_with_equal_keys(keys[rows]):
+        # Sorting one number, of a hash of the bits and the position, takes a tenth of the time of an argsort.
+        keys = (hashes & mask) * _SPREAD & ~numbers_mask | numbers
+        keys.sort()
+        rows = (keys & numbers_mask).astype(np.int64)
+        keys >>= number_bits
+        starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+        sizes = np.diff(starts, append=len(keys))
+        is_searched = np.repeat((sizes > 1) & (sizes <= (largest or len(keys))), sizes)
+        rows, keys = rows[is_searched], keys[is_searched]
+        for one, other in pairs_with_equal_keys(keys, order=np.arange(len(keys))):
             left, right = rows[one], rows[other]
             bits = hashes[left] ^ hashes[right]
-            is_new = np.bitwise_count(bits) <= distance
+            is_new = (np.bitwise_count(bits) <= distance) & (bits & mask == 0)
             for earlier in masks[:number] if largest is None else ():
                 is_new &= (bits & earlier) != 0
             yield left[is_new], right[is_new]
