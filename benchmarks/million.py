@@ -96,7 +96,10 @@ def run(items: int, home: Path) -> dict[str, Any]:
         print(time.strftime("%H:%M:%S"), line, end="", flush=True)
         return stage_of(line)
 
-    costs = measured(["build", str(folder / "dataset.yaml"), "--storage", str(storage)], said)
+    def ended(phase: str, cost: Cost) -> None:
+        print(f"         {phase}: {_stage_cell(cost)}", flush=True)
+
+    costs = measured(["build", str(folder / "dataset.yaml"), "--storage", str(storage)], said, ended)
     release = storage / "million" / "releases" / "1.0.0"
     [costs["verify"]] = measured(["verify", str(release)]).values()
     truth = pl.read_parquet(folder / "truth.parquet")

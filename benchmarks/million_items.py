@@ -25,6 +25,8 @@ BLOCK = 5_000
 """Items that are made together; a copy lies in its original's block."""
 FOLDER_PICTURES = 1_000
 LABELS = 200
+PHOTO_SIDES = (208, 304)
+"""Shorter sides that photos are cropped at."""
 TRUTH = {
     "item_id": pl.String(),
     "kind": pl.String(),
@@ -67,12 +69,12 @@ class Material(NamedTuple):
 
 
 @functools.cache
-def _photo(path: Path) -> Image.Image:
-    """A photo at a shorter side of 192 pixels, in RGB."""
+def _photo(path: Path, side: int) -> Image.Image:
+    """A photo at a shorter side of so many pixels, in RGB."""
     with Image.open(path) as image:
-        image.draft("RGB", (192, 192))
+        image.draft("RGB", (side, side))
         rgb = image.convert("RGB")
-    scale = 192 / min(rgb.size)
+    scale = side / min(rgb.size)
     return rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.BILINEAR)
 
 
@@ -163,7 +165,10 @@ def picture(rng: random.Random, photos: Sequence[Path], label: int) -> bytes:
     """
     size = (rng.randint(128, 200), rng.randint(128, 200))
     own = rng.randrange(label % len(photos), len(photos), LABELS)
-    both = [_crop(rng, _photo(photo), size) for photo in (photos[own], rng.choice(photos))]
+    both = [
+        _crop(rng, _photo(photo, rng.choice(PHOTO_SIDES)), size)
+        for photo in (photos[own], rng.choice(photos))
+    ]
     mixed = Image.blend(*both, alpha=rng.uniform(0.3, 0.6))
     matrix = []
     for channel in range(3):
@@ -174,9 +179,8 @@ def picture(rng: random.Random, photos: Sequence[Path], label: int) -> bytes:
 
 
 def _crop(rng: random.Random, photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    width, height = (side * rng.uniform(0.35, 0.9) for side in photo.size)
-    left, top = rng.uniform(0, photo.width - width), rng.uniform(0, photo.height - height)
-    part = photo.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+    left, top = rng.randint(0, photo.width - size[0]), rng.randint(0, photo.height - size[1])
+    part = photo.crop((left, top, left + size[0], top + size[1]))
     return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
 
 

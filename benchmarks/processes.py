@@ -38,8 +38,15 @@ Phase = Callable[[str], str | None]
 """A line of standard error -> the phase that begins with it; None: it goes on as before."""
 
 
-def measured(arguments: Sequence[str], phase: Phase = lambda _: None) -> dict[str, Cost]:
-    """Cost of each phase of a command of the pipeline, the first one named ``start``; raises where it fails."""
+def measured(
+    arguments: Sequence[str],
+    phase: Phase = lambda _: None,
+    ended: Callable[[str, Cost], None] = lambda *_: None,
+) -> dict[str, Cost]:
+    """Cost of each phase of a command of the pipeline, the first one named ``start``; raises where it fails.
+
+    ``ended`` is called with each phase that ends and its cost so far.
+    """
     lines: list[str] = []
     costs = {"start": Cost()}
     now = "start"
@@ -60,6 +67,7 @@ def measured(arguments: Sequence[str], phase: Phase = lambda _: None) -> dict[st
             cost.peak_bytes = max(cost.peak_bytes, memory)
             last = reading
             if next_phase is not None:
+                ended(now, cost)
                 now = next_phase
                 costs.setdefault(now, Cost())
 

@@ -77,7 +77,7 @@ def thumbnails(data: Data) -> Floats:
 
 def spelling(data: Data) -> Floats:
     """The classical features of the texts."""
-    return classical.text_features(data.frame["text"].to_list())
+    return classical.text_features(data.frame["text"].to_list()).astype(np.float32)
 
 
 def pretrained(data: Data) -> Floats:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,8 @@ class _Release:
     """The folder while it is being verified."""
 
     folder: Path
+    scratch: Path
+    """An empty folder for the time of the verification."""
     files: set[str] = field(default_factory=set)
     """Regular files, POSIX paths: nothing else is ever opened."""
     findings: list[Finding] = field(default_factory=list)
@@ -259,7 +262,11 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
         raise ConfigError(
             f"{release}: expected a release folder, found {'a file' if release.exists() else 'nothing'}"
         )
-    state = _Release(release)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _verified(_Release(release, Path(scratch)), progress)
+
+
+def _verified(state: _Release, progress: Callable[[str], None] | None) -> VerifyResult:
     steps: tuple[tuple[str, Callable[[_Release], None]], ...] = (
         ("files", _list_files),
         ("checksums", _check_checksums),
@@ -289,7 +296,9 @@ def verify(release: Path, progress: Callable[[str], None] | None = None) -> Veri
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             state.report("unreadable", f"{name} could not be checked: {reason[:200]}")
         if name == "files" and not state.files & {"SHA256SUMS", "metadata/items.parquet"}:
-            raise ConfigError(f"{release}: expected a release folder, found neither SHA256SUMS nor metadata")
+            raise ConfigError(
+                f"{state.folder}: expected a release folder, found neither SHA256SUMS nor metadata"
+            )
     return VerifyResult(tuple(state.findings), tuple(state.warnings), dict(state.facts))
 
 
@@ -556,17 +565,20 @@ def _check_data(state: _Release) -> None:
         return
     _compare_with_metadata(state, data.drop("released_sha256"), items.select(data.columns[:-1]), "shards")
     state.pictures = data.select("item_id", "released_sha256")
-    state.facts["pictures"] = 0 if scanned is None else scanned.height
+    state.facts["pictures"] = 0 if scanned is None else _height(scanned)
     _check_leaks(state, data, scanned, _text_names(items))
     _check_variants(state, items, data, scanned)
 
 
 def _read_shards(
     state: _Release, shards: list[tuple[str, str]], columns: list[str]
-) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-    """(rows with ``columns`` and the checksum of their released picture, scans of the different pictures)."""
+) -> tuple[pl.DataFrame | None, pl.LazyFrame | None]:
+    """(rows with ``columns`` and the checksum of their released picture, scans of the different pictures).
+
+    The scans lie in files: thumbnails of a million pictures are 3 GB.
+    """
     parts: list[pl.DataFrame] = []
-    scans: list[pl.DataFrame] = []
+    scans: list[Path] = []
     seen: set[str] = set()
     for path, split in shards:
         file = pq.ParquetFile(state.folder / path)
@@ -581,11 +593,17 @@ def _read_shards(
             continue
         rows, pictures = _read_shard(state, file, path, columns, seen)
         parts.extend(rows)
-        scans.extend(pictures)
+        if pictures:
+            scans.append(state.scratch / f"{path.replace('/', '-')}")
+            pl.concat(pictures).write_parquet(scans[-1])
         other = {value for part in rows for value in part["split"].unique() if value != split}
         if other:
             state.report("shards", f"holds rows of split {_some(other)}", path)
-    return pl.concat(parts) if parts else None, pl.concat(scans) if scans else None
+    return pl.concat(parts) if parts else None, pl.scan_parquet(scans, glob=False) if scans else None
+
+
+def _height(frame: pl.LazyFrame) -> int:
+    return int(frame.select(pl.len()).collect().item())
 
 
 def _text_names(items: pl.DataFrame) -> tuple[str, ...]:
@@ -594,7 +612,7 @@ def _text_names(items: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _check_variants(
-    state: _Release, items: pl.DataFrame, data: pl.DataFrame, scanned: pl.DataFrame | None
+    state: _Release, items: pl.DataFrame, data: pl.DataFrame, scanned: pl.LazyFrame | None
 ) -> None:
     """Other resolutions: the same rows, no larger than described, and the pictures of ``data``."""
     there = {path.split("/")[1] for path in state.files if path.startswith("variants/")}
@@ -615,10 +633,11 @@ def _check_variants(
             state.report("variant", "holds no pictures", folder)
             continue
         _compare_with_metadata(state, rows.drop("released_sha256"), items.select(data.columns[:-1]), folder)
-        state.facts["pictures"] += pictures.height
+        state.facts["pictures"] += _height(pictures)
         limit = described[name]
         if isinstance(limit, int):
-            large = pictures.filter(pl.max_horizontal("width_px", "height_px") > limit)
+            is_large = pl.max_horizontal("width_px", "height_px") > limit
+            large = pictures.filter(is_large).select("image_ref").collect()
             if large.height:
                 found = (
                     f"{large.height} pictures have a side over {limit} pixels: {_some(large['image_ref'])}"
@@ -626,15 +645,16 @@ def _check_variants(
                 state.report("variant", found, folder)
         thumbnail = [pl.col("image_ref").alias("released_sha256"), "thumbnail"]
         both = (
-            data.select("item_id", "released_sha256")
+            data.lazy()
+            .select("item_id", "released_sha256")
             .join(scanned.select(thumbnail), on="released_sha256")
             .select("item_id", main="thumbnail")
-            .join(rows.select("item_id", "released_sha256"), on="item_id")
+            .join(rows.lazy().select("item_id", "released_sha256"), on="item_id")
             .join(pictures.select(thumbnail), on="released_sha256")
         )
         far = [
             row["item_id"]
-            for part in both.iter_slices(10_000)
+            for part in both.collect_batches(chunk_size=10_000)
             for row in part.filter(
                 pl.Series(_differences(part["main"], part["thumbnail"])) > _MAX_VARIANT_DIFFERENCE
             ).iter_rows(named=True)
@@ -903,7 +923,8 @@ def _check_sample(state: _Release) -> None:
     if any(path.startswith(nested) for path in files):  # however deep they go, one is said of them
         state.report("sample", "a sample of a sample; expected none", nested)
         return
-    whole, part = state.folder, _Release(state.folder / sample.FOLDER)
+    whole, part = state.folder, _Release(state.folder / sample.FOLDER, state.scratch / sample.FOLDER)
+    part.scratch.mkdir()
     try:
         result = verify(part.folder)
     except ConfigError as error:
@@ -964,12 +985,12 @@ def _compare_package(state: _Release, rows: list[dict[str, Any]], expected: pl.D
 
 
 def _check_leaks(
-    state: _Release, data: pl.DataFrame, pictures: pl.DataFrame | None, text_names: tuple[str, ...]
+    state: _Release, data: pl.DataFrame, pictures: pl.LazyFrame | None, text_names: tuple[str, ...]
 ) -> None:
     """The leak test on what is released: pixels and texts are compared anew, across splits."""
     found = leakage.audit_leakage(
         _audit_inputs(data, text_names).lazy(),
-        (pl.DataFrame(schema=dict(IMAGES)) if pictures is None else pictures).lazy(),
+        pl.LazyFrame(schema=dict(IMAGES)) if pictures is None else pictures,
         text_names,
         state.rules(text_names),
     )

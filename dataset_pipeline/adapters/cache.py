@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
 
 from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.adapters.store import explained_os_errors, to_json
@@ -188,6 +190,58 @@ class ResultCache:
             raise KeyError(f"{int(missing.sum())} of {len(wanted)} results are not in {kind}/{version}")
         return found
 
+    def beside(
+        self, rows: pl.DataFrame, kind: str, version: str, key: str, column: str, dtype: pl.DataType
+    ) -> pl.LazyFrame:
+        """``rows`` in their order with a wide cached column beside them, null where there is none for their ``key``.
+
+        The column's values lie in an unnamed file and are read from it slice by slice, whenever the frame is: a million
+        thumbnails need no memory of their own.
+        """
+        keys = rows.select(key).drop_nulls().unique(maintain_order=True).with_row_index("//place")
+        starts, lengths = np.zeros(keys.height, np.int64), np.full(keys.height, -1, np.int64)
+        schema = {**rows.schema, column: dtype}
+        with explained_os_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - it lives as long as the frame does
+            for part in sorted((self.folder / kind / version).glob("*.parquet")):
+                for batch in pq.ParquetFile(part).iter_batches(_MATRIX_BATCH, columns=[key, column]):
+                    frame = pl.DataFrame(batch).drop_nulls().join(keys, on=key, maintain_order="left")
+                    sizes = frame[column].bin.size().cast(pl.Int64).to_numpy()
+                    places = frame["//place"].to_numpy()
+                    starts[places] = file.tell() + np.cumsum(sizes) - sizes
+                    lengths[places] = sizes
+                    file.write(b"".join(frame[column]))
+            file.flush()
+
+        def values(slice_: pl.DataFrame) -> pl.Series:
+            places = slice_.join(keys, on=key, how="left", maintain_order="left")["//place"].to_list()
+            return pl.Series(
+                column,
+                [
+                    None
+                    if place is None or lengths[place] < 0
+                    else os.pread(file.fileno(), int(lengths[place]), int(starts[place]))
+                    for place in places
+                ],
+                dtype=dtype,
+            )
+
+        weakref.finalize(values, file.close)  # when the frame, which alone knows it, is gone
+
+        def batches(
+            columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, _rows: int | None
+        ) -> Iterator[pl.DataFrame]:
+            left = rows.height if limit is None else min(limit, rows.height)
+            for batch in _batches(rows.head(left), _MATRIX_BATCH):
+                # A filter may need the column though nobody wants it.
+                is_wanted = columns is None or column in columns or predicate is not None
+                made = batch.with_columns(values(batch)) if is_wanted else batch
+                made = made if predicate is None else made.filter(predicate)
+                yield made if columns is None else made.select(columns)
+
+        return register_io_source(batches, schema=schema)
+
     @staticmethod
     def _compute(
         folder: Path,
@@ -213,8 +267,13 @@ class ResultCache:
     @staticmethod
     def _read(folder: Path, keys: Sequence[str]) -> pl.LazyFrame | None:
         parts = sorted(folder.glob("*.parquet"))
-        # Two processes may have computed the same item; either row is as good.
-        return pl.scan_parquet(parts).unique(subset=keys, keep="any") if parts else None
+        if not parts:
+            return None
+        rows = pl.scan_parquet(parts)
+        known = rows.select(keys).collect()
+        # Two processes may have computed the same item; either row is as good. To look for such rows in the keys alone
+        # spares holding whole tables where, as nearly always, there are none.
+        return rows.unique(subset=keys, keep="any") if known.is_duplicated().any() else rows
 
     @staticmethod
     def _compact(folder: Path, keys: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Protocol, TypeVar
 
@@ -89,6 +90,20 @@ class LocalEngine:
             )
             atexit.register(self.close)
         return self._pool
+
+
+@contextmanager
+def one_thread_of_algebra() -> Iterator[None]:
+    """Linear algebra (BLAS) on one thread while the block runs.
+
+    Sums of several threads come in any order, so that the last digits would depend on the machine's cores; and where other
+    work is on these, threads that spin until the others are done take ten times the processor time.
+    """
+    import scipy.linalg  # noqa: F401 - only what is loaded by now is limited, and scipy has a BLAS of its own
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def usable_cores() -> int:

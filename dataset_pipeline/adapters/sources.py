@@ -7,6 +7,7 @@ belong here: what a column means (``stages/raw.py``) and decoding pictures (``im
 import difflib
 import hashlib
 import io
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ _LISTED = {
     "problem": pl.String(),
     "problem_detail": pl.String(),
 }
+
+_Row = tuple[str, str, int, int, str | None, str | None]
 
 
 def read_manifest(source: Source, base: Path) -> pl.LazyFrame:
@@ -64,21 +67,37 @@ def list_images(source: Source, base: Path, manifest: pl.LazyFrame) -> pl.DataFr
         found = iter([(name, root / name) for name in sorted(named) if is_inside(name)])
     else:
         found = _walk(root, named)
-    rows = []
-    real_root = os.path.realpath(root)
+    is_named_only = source.unlisted_images == "ignore"  # then folders on the way were not looked at
+    files = _files(source.id, os.path.realpath(root), found, may_lead_out=is_named_only)
+    return _listed(files).unique("image_ref").sort("image_ref")
+
+
+def _files(
+    source_id: str, real_root: str, found: Iterator[tuple[str, Path]], *, may_lead_out: bool
+) -> Iterator[_Row]:
+    """Rows of ``_LISTED`` of those of (name, path) that are files below the root."""
     for name, path in found:
         try:
             stat = os.stat(path)
         except OSError:
             continue  # a dangling link, or a file that went away: as good as not there
-        is_named_only = source.unlisted_images == "ignore"  # then folders on the way were not looked at
-        if (is_named_only or os.path.islink(path)) and not os.path.realpath(path).startswith(
+        if (may_lead_out or os.path.islink(path)) and not os.path.realpath(path).startswith(
             real_root + os.sep
         ):
             continue
         if os.path.isfile(path):
-            rows.append((f"{source.id}/{name}", str(path), stat.st_size, stat.st_mtime_ns, None, None))
-    return pl.DataFrame(rows, schema=_LISTED, orient="row").unique("image_ref").sort("image_ref")
+            yield f"{source_id}/{name}", str(path), stat.st_size, stat.st_mtime_ns, None, None
+
+
+_ROWS_AT_ONCE = 65_536
+
+
+def _listed(rows: Iterator[_Row]) -> pl.DataFrame:
+    """A table of rows that are never all there as objects of Python."""
+    frames = [pl.DataFrame(schema=_LISTED)]
+    while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+        frames.append(pl.DataFrame(chunk, schema=_LISTED, orient="row"))
+    return pl.concat(frames)
 
 
 def read_image_bytes(location: str) -> bytes:
@@ -456,11 +475,12 @@ def _list_image_bytes(source: Source, paths: list[Path], manifest: pl.LazyFrame)
     column = str(source.columns.image)
     places = manifest.filter(pl.col(column).is_not_null()).select(IMAGE_BYTES_ROW).collect().to_series()
     files = [(str(path), os.stat(path)) for path in paths]
-    rows = []
-    for place in places.to_list():
-        number, row = place[1:].split(":")
-        path, stat = files[int(number)]
-        rows.append(
-            (f"{source.id}/{place}", f"{path}\0{column}\0{row}", stat.st_size, stat.st_mtime_ns, None, None)
-        )
-    return pl.DataFrame(rows, schema=_LISTED, orient="row").sort("image_ref")
+
+    def rows() -> Iterator[_Row]:
+        for place in places:
+            number, row = place[1:].split(":")
+            path, stat = files[int(number)]
+            location = f"{path}\0{column}\0{row}"
+            yield f"{source.id}/{place}", location, stat.st_size, stat.st_mtime_ns, None, None
+
+    return _listed(rows()).sort("image_ref")

@@ -74,16 +74,33 @@ class SnapshotWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = {}
+        self._scratch: list[Path] = []
+
+    def kept_once(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """The same rows from a file that is gone when the snapshot is complete: for what several tables are made of."""
+        path = self.folder / f"scratch-{len(self._scratch)}.parquet"
+        frame.sink_parquet(path, maintain_order=True)
+        self._scratch.append(path)
+        return pl.scan_parquet(path, glob=False)
+
+    def forget_scratch(self) -> None:
+        """Delete what ``kept_once`` has written."""
+        for path in self._scratch:
+            path.unlink()
+        self._scratch.clear()
 
     def table(self, name: str, frame: pl.LazyFrame | pl.DataFrame) -> None:
         """Write a table as ``<name>.parquet``, streaming where the frame is lazy."""
         path = self.folder / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A fixed row group size keeps the bytes the same on machines with other core counts.
+        # A fixed row group size keeps the bytes the same on machines with other core counts; one of bytes (thumbnails of
+        # 3 KB) has to be small, since readers hold several row groups.
+        is_wide = any(dtype == pl.Binary for dtype in frame.lazy().collect_schema().dtypes())
+        size = 8_192 if is_wide else 65_536
         if isinstance(frame, pl.DataFrame):
-            frame.write_parquet(path, row_group_size=65_536)
+            frame.write_parquet(path, row_group_size=size)
         else:
-            frame.sink_parquet(path, row_group_size=65_536, maintain_order=True)
+            frame.sink_parquet(path, row_group_size=size, maintain_order=True)
 
     def json(self, name: str, document: Any) -> None:
         """Write a JSON document as ``<name>.json``."""
@@ -182,6 +199,7 @@ class Store:
                 self._mark_private()
                 writer = SnapshotWriter(temporary)
                 yield writer
+                writer.forget_scratch()
                 identity = content_id(temporary)
                 place = self.folder / "snapshots" / asset / identity
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ from dataset_pipeline.stages import (
     texts,
 )
 from dataset_pipeline.stages import language as languages
-from dataset_pipeline.tables import OUTSIDE_PICTURES, REMOVED, empty
+from dataset_pipeline.tables import IMAGES, OUTSIDE_PICTURES, REMOVED, empty
 
 _PACKAGES = (
     "dagster",
@@ -494,10 +494,11 @@ def _scanned(work: Work, of: Sequence[Source]) -> pl.LazyFrame:
         progress=work.progress("image files read"),
     )
     located = listed.lazy().join(hashed, on=["location", "size_bytes", "mtime_ns"], how="left").collect()
+    # Thresholds judge what was measured: only what is measured depends on the scan.
+    version = settings_version(code_version(images, colour), settings.max_pixels)
     scanned = work.cache.results(
         "image_scan",
-        # Thresholds judge what was measured: only what is measured depends on the scan.
-        settings_version(code_version(images, colour), settings.max_pixels),
+        version,
         # Each distinct content is decoded once, wherever and however often it lies.
         located.lazy()
         .drop_nulls("sha256")
@@ -509,7 +510,11 @@ def _scanned(work: Work, of: Sequence[Source]) -> pl.LazyFrame:
         batch_rows=256,
         progress=work.progress("pictures decoded"),
     )
-    return raw.image_table(located.lazy(), scanned)
+    thumbnail = "thumbnail"  # 3 KB a picture: all else is put together first
+    facts = raw.image_table(located.lazy(), scanned.with_columns(pl.lit(None, pl.Binary).alias(thumbnail)))
+    return work.cache.beside(
+        facts.drop(thumbnail).collect(), "image_scan", version, "sha256", thumbnail, IMAGES[thumbnail]
+    ).select(*IMAGES)
 
 
 def face_settings(dataset: Dataset, _store: Store) -> dict[str, str]:
@@ -586,9 +591,16 @@ def build_cleaned_items(work: Work) -> None:
         progress=work.progress("texts analysed"),
         unstored="text",
     )
+    work.engine.close()  # no stage after this one has as much for them to do: the models they hold would fill the memory
     cleared = boilerplate.without_boilerplate(analysed, config.clean.texts.boilerplate)
     cleaned = clean.clean_items(
-        raw_items, image_table, cleared.texts, config, _takedowns(work.dataset), decided
+        raw_items,
+        image_table,
+        cleared.texts,
+        config,
+        _takedowns(work.dataset),
+        decided,
+        work.writer.kept_once,
     )
     work.writer.table("raw_ids", raw_items.select("item_id", "source"))
     work.writer.table("items", cleaned.items)
@@ -1130,11 +1142,8 @@ def _label_errors(work: Work) -> labels.Errors:
     if model is not None:
         vectors = _embed(work, model, items, pictures, config.seed)
     else:
-        thumbnails = work.inputs["raw_images"].table("images").select("sha256", "thumbnail")
-        vectors = classical.classical_features(
-            items, thumbnails.join(pictures.lazy().select("sha256"), on="sha256", how="semi")
-            .unique("sha256", keep="any").sort("sha256").collect(),
-        )  # fmt: skip
+        images_of_items = work.inputs["raw_images"].table("images")
+        vectors = classical.classical_features(items, images_of_items, pictures["sha256"])
     return labels.find_errors(items, labels.shown_by(vectors), settings, config.seed)
 
 

@@ -56,10 +56,12 @@ def of_snapshot(snapshot: Snapshot, main_table: str | None, *, is_private: bool)
 
 def _some_pictures(table: pl.LazyFrame) -> Any:
     """Pictures spread over the whole table, so that the sheet is not one folder's first files."""
-    readable = table.filter(pl.col("thumbnail").is_not_null())
-    step = max(1, int(readable.select(pl.len()).collect().item()) // _SHEET_PICTURES)
-    spread = readable.select("thumbnail").gather_every(step).head(_SHEET_PICTURES)
-    return contact_sheet(spread.collect()["thumbnail"].to_list())
+    # Batch by batch: all thumbnails of a large table are more than fits into memory.
+    is_readable = table.select(pl.col("thumbnail").is_not_null()).collect(engine="streaming").to_series()
+    readable = is_readable.arg_true()
+    wanted = readable.gather_every(max(1, len(readable) // _SHEET_PICTURES)).head(_SHEET_PICTURES)
+    spread = table.select("thumbnail").with_row_index("//row").filter(pl.col("//row").is_in(wanted.implode()))
+    return contact_sheet(spread.sort("//row").collect(engine="streaming")["thumbnail"].to_list())
 
 
 def outcome_line(shown: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version, settings_version
-from dataset_pipeline.adapters.engine import Engine, engine_named
+from dataset_pipeline.adapters.engine import Engine, engine_named, one_thread_of_algebra
 from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict, require_made_from
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs import automation, metadata
@@ -289,7 +289,7 @@ class Lineage:
         )
         def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
             display: ProgressDisplay = context.resources.display
-            with explained():
+            with explained(), one_thread_of_algebra():
                 store = context.resources.storage.to_build(config.name, _waiting(context, config.name))
                 store.sweep()
                 display.started(stage.name)
@@ -341,7 +341,7 @@ class Lineage:
             required_resource_keys={"storage", "display"},
         )
         def audit(context: dg.AssetCheckExecutionContext) -> Any:
-            with explained():
+            with explained(), one_thread_of_algebra():
                 store = context.resources.storage.to_build(config.name, _waiting(context, config.name))
                 snapshot = store.latest(stage.name)
                 if snapshot is None:

@@ -6,12 +6,14 @@ but free of any download, and of anything that was learnt from the labels.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from dataset_pipeline.stages.baselines import Embeddings, rows_of
+from dataset_pipeline.stages.similarity import thumbnail_batches
 from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
 
 Floats = NDArray[np.float32]
@@ -19,22 +21,27 @@ Floats = NDArray[np.float32]
 _COLOUR_CELLS = 8
 _SHAPE_CELLS = 4
 _ORIENTATIONS = 8
+_PICTURE_DIMENSIONS = 3 * _COLOUR_CELLS**2 + _ORIENTATIONS * _SHAPE_CELLS**2
 _HASHED, _TEXT_DIMENSIONS = 1 << 14, 256
 _BATCH = 4096
 
 
-def classical_features(items: pl.DataFrame, images: pl.DataFrame) -> Embeddings:
+def classical_features(items: pl.DataFrame, images: pl.LazyFrame, sha256: pl.Series) -> Embeddings:
     """Features of the items' pictures and texts in the shape of a model's embeddings; none of labels.
 
-    ``items``: image_sha256 and text, in order; ``images``: sha256 and thumbnail of the distinct pictures.
-    Kept as float16: precise enough for what they are, and half the memory.
+    ``items``: image_sha256 and text, in order; ``images``: sha256 and thumbnail, read in batches; ``sha256``: the distinct
+    pictures. Kept as float16: precise enough for what they are, and half the memory.
     """
     texts = items["text"].drop_nulls().unique().sort()
+    pictures: NDArray[Any] = np.zeros((len(sha256), _PICTURE_DIMENSIONS), np.float16)
+    for rows, thumbnails in thumbnail_batches(images, sha256):
+        for start in range(0, len(rows), _BATCH):
+            pictures[rows[start : start + _BATCH]] = _of_thumbnails(thumbnails[start : start + _BATCH])
     return Embeddings(
         description="colour, gradients and spelling: classical features, no trained model",
-        image=picture_features(images["thumbnail"]).astype(np.float16),
-        image_row=rows_of(items["image_sha256"], images["sha256"]),
-        text=text_features(texts.to_list()).astype(np.float16),
+        image=pictures,
+        image_row=rows_of(items["image_sha256"], sha256),
+        text=text_features(texts.to_list()),
         text_row=rows_of(items["text"], texts),
         label=np.zeros((0, 0), np.float32),
     )
@@ -46,17 +53,17 @@ def picture_features(thumbnails: pl.Series) -> Floats:
     Mean colour of 8 x 8 cells, and histograms of gradient orientation of 4 x 4 cells (Dalal and Triggs, 2005).
     """
     parts = [
-        _of_pixels(
-            np.frombuffer(b"".join(batch.to_list()), np.uint8)
-            .reshape(-1, THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, 3)
-            .astype(np.float32)
-            / np.float32(255)
-        )
+        _of_thumbnails(np.frombuffer(b"".join(batch.to_list()), np.uint8))
         for start in range(0, len(thumbnails), _BATCH)
         if len(batch := thumbnails.slice(start, _BATCH))
     ]
-    width = 3 * _COLOUR_CELLS**2 + _ORIENTATIONS * _SHAPE_CELLS**2
-    return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+    return np.concatenate(parts) if parts else np.zeros((0, _PICTURE_DIMENSIONS), np.float32)
+
+
+def _of_thumbnails(thumbnails: NDArray[np.uint8]) -> Floats:
+    """The same of thumbnails in one array of bytes."""
+    pixels = thumbnails.reshape(-1, THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, 3)
+    return _of_pixels(pixels.astype(np.float32) / np.float32(255))
 
 
 def _of_pixels(pixels: Floats) -> Floats:
@@ -77,8 +84,8 @@ def _of_pixels(pixels: Floats) -> Floats:
     return np.hstack([colour.reshape(count, -1), shape]).astype(np.float32)
 
 
-def text_features(texts: Sequence[str]) -> Floats:
-    """(n, 256) features of n texts: hashed character n-grams (2 to 4) under a fixed random projection.
+def text_features(texts: Sequence[str]) -> NDArray[Any]:
+    """(n, 256) float16 features of n texts: hashed character n-grams (2 to 4) under a fixed random projection.
 
     Feature hashing (Weinberger et al., 2009) and a sign projection (Achlioptas, 2003), which keep angles.
     """
@@ -89,8 +96,8 @@ def text_features(texts: Sequence[str]) -> Floats:
     )
     signs = np.random.default_rng(0).integers(0, 2, (_HASHED, _TEXT_DIMENSIONS), dtype=np.int8)
     projection = (2 * signs - 1).astype(np.float32) / np.sqrt(np.float32(_TEXT_DIMENSIONS))
-    parts = [
-        hasher.transform(list(texts[start : start + _BATCH])) @ projection
-        for start in range(0, len(texts), _BATCH)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, _TEXT_DIMENSIONS), np.float32)
+    found = np.zeros((len(texts), _TEXT_DIMENSIONS), np.float16)
+    for start in range(0, len(texts), _BATCH):
+        batch = texts[start : start + _BATCH]
+        found[start : start + _BATCH] = hasher.transform(list(batch)) @ projection
+    return found

@@ -4,7 +4,7 @@ Belongs here: one verdict per raw item and its reason. Does not belong here: wha
 picture (``image_checks.py`` judges it) or a text (``texts.py`` cleans it).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, get_args
 
 import polars as pl
@@ -86,12 +86,14 @@ def clean_items(
     config: DatasetConfig,
     takedowns: pl.DataFrame | None,
     decisions: pl.DataFrame | None = None,
+    kept_once: Callable[[pl.LazyFrame], pl.LazyFrame] = lambda frame: frame,
 ) -> Cleaned:
     """Judge every raw item.
 
     ``raw``: ``RAW_ITEMS`` with text columns, orphaned images included; ``images``: ``IMAGES``;
     ``texts``: ``TEXTS`` of every pair that ``distinct_texts`` names; ``takedowns``: item_id, sha256, url, date;
-    ``decisions``: ``DECISIONS``, of which 'keep' and 'drop' are for here.
+    ``decisions``: ``DECISIONS``, of which 'keep' and 'drop' are for here; ``kept_once``: computes a frame and gives one that
+    is read again for each of the tables, where that is cheaper than computing it for each.
     The first reason that applies is given, in this order: taken down, problems found while reading, licence, decided by
     a person, label, picture unusable, picture's measures, faces, text too long, personal data to drop the item for,
     language in doubt, text empty, without letters, too short. Kept and removed items together are the raw ones. An item's
@@ -104,7 +106,7 @@ def clean_items(
     found = raw.select(pl.col("licence").unique()).collect().to_series().to_list()
     withheld = licences.withheld(found, config)
     decided = empty(DECISIONS) if decisions is None else decisions
-    judged = _judged(_joined(raw, images, texts, config, takedowns, decided), config, withheld)
+    judged = kept_once(_judged(_joined(raw, images, texts, config, takedowns, decided), config, withheld))
     kept, removed = judged.filter(pl.col("reason").is_null()), judged.filter(pl.col("reason").is_not_null())
     findings = _findings(judged, config)
     return Cleaned(

@@ -350,12 +350,26 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
 
+def thumbnails_of(items: pl.LazyFrame, item_ids: pl.Series, images: pl.LazyFrame) -> pl.DataFrame:
+    """item_id, thumbnail of those of a few items that have one: no more of ``images`` (image_ref, thumbnail) is read than these.
+
+    ``items``: item_id and image_ref.
+    """
+    wanted = items.filter(pl.col("item_id").is_in(item_ids.drop_nulls().unique().implode()))
+    refs = wanted.select("item_id", "image_ref").drop_nulls().collect()
+    shown = images.filter(pl.col("image_ref").is_in(refs["image_ref"].unique().implode()))
+    return refs.join(
+        shown.select("image_ref", "thumbnail").drop_nulls().collect(), on="image_ref", maintain_order="left"
+    ).select("item_id", "thumbnail")
+
+
 def pair_sheet(pairs: pl.DataFrame, items: pl.LazyFrame, images: pl.LazyFrame, limit: int = 12) -> str | None:
     """The first pairs (item_id, other_item_id), each one above the other, as one JPEG data URI; None: no pictures."""
     from PIL import Image
 
-    place = items.select("item_id", "image_ref").join(images.select("image_ref", "thumbnail"), on="image_ref")
     first = pairs.head(limit).lazy().select("item_id", "other_item_id")
+    ids = pl.concat([pairs.head(limit)["item_id"], pairs.head(limit)["other_item_id"]])
+    place = thumbnails_of(items, ids, images).lazy()
     both = (
         first.join(place.select("item_id", upper="thumbnail"), on="item_id", maintain_order="left")
         .join(

@@ -15,7 +15,7 @@ import polars as pl
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.stages.cells import safe_cells
 from dataset_pipeline.stages.faces import REMOVING
-from dataset_pipeline.stages.report import Picture, data_uri
+from dataset_pipeline.stages.report import Picture, data_uri, thumbnails_of
 from dataset_pipeline.tables import REVIEW, empty
 
 KINDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -404,12 +404,5 @@ def shown_pictures(
 ) -> dict[str, bytes]:
     """item_id -> thumbnail of the items of the first ``limit`` rows."""
     first = rows.head(limit)
-    ids = pl.concat([first["item_id"], first["other_item_id"]]).drop_nulls().unique().implode()
-    return dict(
-        raw.filter(pl.col("item_id").is_in(ids))
-        .select("item_id", "image_ref")
-        .join(images.select("image_ref", "thumbnail").drop_nulls(), on="image_ref")
-        .select("item_id", "thumbnail")
-        .collect()
-        .iter_rows()
-    )
+    ids = pl.concat([first["item_id"], first["other_item_id"]])
+    return dict(thumbnails_of(raw, ids, images).iter_rows())

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dataset_pipeline.adapters import cache as cache_module
 from dataset_pipeline.adapters.cache import ResultCache, settings_version
 from dataset_pipeline.adapters.engine import LocalEngine
 
@@ -129,3 +130,51 @@ def test_large_parts_are_not_put_together(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("dataset_pipeline.adapters.cache._COMPACT_BELOW_BYTES", 1 << 20)
     assert results(tmp_path, [0, 1, 2, 3, 4], HereEngine()) == {n: n * n for n in range(5)}
     assert len(list((tmp_path / "squares" / "v").glob("*.parquet"))) == 1
+
+
+def thumbnails(folder: Path) -> tuple[ResultCache, pl.DataFrame]:
+    """A cache with a wide column in several parts, and rows that ask for it."""
+    cache, table = ResultCache(folder), folder / "scan" / "v"
+    table.mkdir(parents=True)
+    parts = (
+        {"sha256": ["a", "b", "none"], "thumbnail": [b"A" * 7, b"B", None]},
+        {"sha256": ["unasked", "c"], "thumbnail": [b"U", b""]},
+        {"sha256": ["b"], "thumbnail": [b"B"]},  # two processes have computed it
+    )
+    for number, part in enumerate(parts):
+        frame = pl.DataFrame(part, schema={"sha256": pl.String, "thumbnail": pl.Binary})
+        frame.write_parquet(table / f"{number}.parquet")
+    keys = ["c", "a", None, "b", "none", "a", "never scanned", "b"]
+    return cache, pl.DataFrame({"number": range(len(keys)), "sha256": keys})
+
+
+def test_a_wide_column_stands_beside_rows_as_a_join_would_put_it(tmp_path: Path) -> None:
+    cache, rows = thumbnails(tmp_path)
+    stored = pl.read_parquet(sorted((tmp_path / "scan" / "v").glob("*.parquet"))).unique("sha256")
+    joined = rows.join(stored, on="sha256", how="left", maintain_order="left")
+    found = cache.beside(rows, "scan", "v", "sha256", "thumbnail", pl.Binary())
+    assert found.collect().equals(joined)
+    assert found.collect_schema() == joined.schema
+    # A part of it: columns, rows by the column itself though it is not wanted, the first rows, and all again.
+    assert found.select("number").collect().equals(joined.select("number"))
+    has_one = pl.col("thumbnail").bin.size() > 1
+    assert found.filter(has_one).select("number").collect()["number"].to_list() == [1, 5]
+    assert found.head(2).collect().equals(joined.head(2))
+    assert found.filter(has_one).head(1).collect().equals(joined.filter(has_one).head(1))
+    found.sink_parquet(tmp_path / "sunk.parquet", maintain_order=True)
+    assert pl.read_parquet(tmp_path / "sunk.parquet").equals(joined)
+
+
+def test_a_wide_column_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, rows = thumbnails(tmp_path)
+    whole = cache.beside(rows, "scan", "v", "sha256", "thumbnail", pl.Binary()).collect()
+    monkeypatch.setattr(cache_module, "_MATRIX_BATCH", 2)
+    sliced = cache.beside(rows, "scan", "v", "sha256", "thumbnail", pl.Binary())
+    assert sliced.collect().equals(whole)
+    assert sliced.head(3).collect().equals(whole.head(3))
+
+
+def test_nothing_cached_gives_a_column_of_nulls(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"sha256": ["a", None]})
+    found = ResultCache(tmp_path / "cache").beside(rows, "scan", "v", "sha256", "thumbnail", pl.Binary())
+    assert found.collect()["thumbnail"].to_list() == [None, None]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from multiprocessing import connection
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from dataset_pipeline.adapters.engine import InlineEngine, LocalEngine
+from dataset_pipeline.adapters.engine import InlineEngine, LocalEngine, one_thread_of_algebra
 from dataset_pipeline.errors import OutsideWorldError
 
 
@@ -66,3 +67,15 @@ def test_close_ends_workers_that_are_still_busy() -> None:
     for worker in workers:
         # Not is_alive(): the pool's own thread may have collected the exit status just before.
         assert connection.wait([worker.sentinel], 30)
+
+
+def test_linear_algebra_has_one_thread_within_the_block_alone() -> None:
+    """Sums of several threads differ in their last digits from machine to machine."""
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        with one_thread_of_algebra():
+            assert threads() == {1}
+        assert threads() == {2}

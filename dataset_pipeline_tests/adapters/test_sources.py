@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dataset_pipeline.adapters import sources
 from dataset_pipeline.adapters.sources import (
     list_images,
     read_comparison,
@@ -136,6 +137,16 @@ def listing(folder: Path, names: list[str], **keys: object) -> list[str]:
 def test_unlisted_images_are_found_or_ignored(tree: Path) -> None:
     assert len(listing(tree, ["4.png"])) == 4
     assert listing(tree, ["4.png", "gone.png"], unlisted_images="ignore") == ["s/4.png"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4, 5])
+def test_listings_are_the_same_in_chunks_of_any_size(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    whole = listing(tree, ["4.png"])
+    monkeypatch.setattr(sources, "_ROWS_AT_ONCE", at_once)
+    assert listing(tree, ["4.png"]) == whole
+    assert len(whole) == 4
 
 
 def test_named_files_count_whatever_their_suffix(tree: Path) -> None:

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from dataset_pipeline.adapters.store import Snapshot, Store, Verdict, content_id
@@ -37,6 +38,37 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert store.latest("a") is None
     assert list((tmp_path / "toy" / "tmp").iterdir()) == []
+
+
+def test_tables_of_bytes_have_small_row_groups(tmp_path: Path) -> None:
+    """A reader holds several row groups: of thumbnails, 65,536 rows are 200 MB."""
+    store = Store(tmp_path, "toy")
+    narrow = pl.DataFrame({"value": range(20_000)})
+    wide = narrow.with_columns(thumbnail=pl.lit(b"x"))
+    with store.writing("a", {}) as writer:
+        for name, frame in (("narrow", narrow), ("wide", wide)):
+            writer.table(name, frame)
+            writer.table(f"lazy_{name}", frame.lazy())
+    snapshot = store.latest("a")
+    assert snapshot is not None
+    for name, most in (("narrow", 20_000), ("wide", 8_192)):
+        for table in (name, f"lazy_{name}"):
+            file = pq.ParquetFile(snapshot.folder / f"{table}.parquet").metadata
+            rows = [file.row_group(number).num_rows for number in range(file.num_row_groups)]
+            assert max(rows) == most
+            assert sum(rows) == 20_000
+
+
+def test_what_is_kept_once_is_read_while_writing_and_not_in_the_snapshot(tmp_path: Path) -> None:
+    store = Store(tmp_path, "toy")
+    with store.writing("a", {}) as writer:
+        kept = writer.kept_once(pl.LazyFrame({"value": [2, 1]}))
+        other = writer.kept_once(kept.filter(pl.col("value") > 1))
+        writer.table("items", pl.concat([kept, other]))
+    snapshot = store.latest("a")
+    assert snapshot is not None
+    assert [path.name for path in snapshot.folder.iterdir()] == ["items.parquet"]
+    assert snapshot.table("items").collect()["value"].to_list() == [2, 1, 2]
 
 
 def test_folders_of_killed_processes_are_swept_and_others_stay(tmp_path: Path) -> None:

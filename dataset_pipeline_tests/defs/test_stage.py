@@ -7,7 +7,9 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Store, require_made_from
 from dataset_pipeline.config import DatasetConfig
 from dataset_pipeline.defs.stage import Dataset, Gate, Lineage, ProgressDisplay, Stage, StorageResource, Work
@@ -23,6 +25,7 @@ class Bench:
         self.source = [1, 2, 3]
         self.gate_severity = "critical"
         self.promoted: list[str] = []
+        self.blas_threads: set[int] = set()
         self.config: dict[str, object] = {
             "name": "toy",
             "version": "1.0.0",
@@ -36,6 +39,7 @@ class Bench:
         config = DatasetConfig.model_validate(self.config)
 
         def numbers(work: Work) -> None:
+            self.blas_threads |= {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
             work.writer.table("items", pl.DataFrame({"value": self.source}))
 
         def doubled(work: Work) -> None:
@@ -74,7 +78,11 @@ class Bench:
                 if isinstance(d, dg.AssetsDefinition) and not isinstance(d, dg.AssetChecksDefinition)
             ],
             asset_checks=[d for d in made if isinstance(d, dg.AssetChecksDefinition)],
-            resources={"storage": StorageResource(root=str(self.folder)), "display": ProgressDisplay()},
+            resources={
+                "storage": StorageResource(root=str(self.folder)),
+                "display": ProgressDisplay(),
+                "engine": InlineEngine(),
+            },
         )
 
     def run(self, *assets: str, checks: bool = True) -> dg.ExecuteInProcessResult:
@@ -131,6 +139,12 @@ def test_a_run_waits_for_another_build_and_lets_go_when_it_ends(
     assert reasons == ["another build of toy is running in this storage folder; waiting for it to end"]
     with bench.store.building(lambda: pytest.fail("the run still holds the dataset")):
         pass
+
+
+def test_a_stage_computes_on_one_thread_of_algebra(bench: Bench) -> None:
+    with threadpool_limits(2, user_api="blas"):
+        bench.run("numbers")
+    assert bench.blas_threads == {1}
 
 
 def test_good_data_reaches_the_end_and_is_promoted(bench: Bench) -> None:

@@ -699,3 +699,23 @@ def test_a_language_that_a_person_decided_is_doubted_by_nobody() -> None:
     )
     assert cleaned.items.select("language").collect().item() == "en"
     assert cleaned.language_doubts.collect().is_empty()
+
+
+def test_a_frame_that_is_kept_once_gives_the_same_tables() -> None:
+    raw = pl.LazyFrame(
+        [raw_item("a"), raw_item("b", label=None), raw_item("c", note="call")], schema=RAW_SCHEMA
+    )
+    images = pl.LazyFrame([image("a"), image("b"), image("c", contrast=0.5)], schema=IMAGES)
+    texts = analysed(raw, {"call": {"changes": ["html"]}})
+    computed = list[pl.DataFrame]()
+
+    def kept(frame: pl.LazyFrame) -> pl.LazyFrame:
+        computed.append(frame.collect())
+        return computed[-1].lazy()
+
+    plain = clean_items(raw, images, texts, make_config(), None)
+    once = clean_items(raw, images, texts, make_config(), None, kept_once=kept)
+    assert len(computed) == 1
+    assert computed[0].height == 3
+    for name in Cleaned._fields:
+        assert getattr(once, name).collect().equals(getattr(plain, name).collect()), name

@@ -405,7 +405,7 @@ def test_classical_features_follow_the_items() -> None:
     )
     grey = [bytes([value]) * 3072 for value in (10, 200)]
     images = pl.DataFrame({"sha256": ["p", "q"], "thumbnail": grey})
-    found = classical.classical_features(frame, images)
+    found = classical.classical_features(frame, images.lazy(), pl.Series(["p", "q"]))
     assert found.image_row.tolist() == [1, -1, 0]
     assert found.text_row.tolist() == [1, 0, -1]
     shown = stage.shown_by(found)
@@ -414,6 +414,25 @@ def test_classical_features_follow_the_items() -> None:
     assert [place >= 0 for place in shown.content.tolist()] == [True, True, False]
     assert shown.features(np.array([0])).shape == (1, 256)
     assert shown.features(np.array([0])).dtype == np.float32
+
+
+def test_classical_features_of_batches_are_those_of_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that lie twice, that nobody asks for, and in another order; more of them than a batch holds."""
+    generator = np.random.default_rng(0)
+    thumbnails = [generator.bytes(3072) for _ in range(30)]
+    names = [f"{number:02}" for number in range(30)]
+    wanted = pl.Series(names[:25])
+    frame = pl.DataFrame({"image_sha256": wanted, "text": [f"text {number}" for number in range(25)]})
+    order = [*generator.permutation(30).tolist(), 3, 7]
+    images = pl.LazyFrame(
+        {"sha256": [names[at] for at in order], "thumbnail": [thumbnails[at] for at in order]}
+    )
+    whole = classical.picture_features(pl.Series(thumbnails[:25])).astype(np.float16)
+    texts = classical.text_features(sorted(frame["text"]))
+    monkeypatch.setattr(classical, "_BATCH", 4)
+    found = classical.classical_features(frame, images, wanted)
+    assert np.array_equal(found.image, whole)
+    assert np.array_equal(found.text, texts)
 
 
 # -- audit ---------------------------------------------------------------------------------

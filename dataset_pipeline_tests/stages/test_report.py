@@ -735,3 +735,13 @@ def test_tables_sort_and_search_in_a_browser_that_loads_nothing(
     assert [counts[name] for name in said["up"]] == sorted(counts.values())
     assert [counts[name] for name in said["down"]] == sorted(counts.values(), reverse=True)
     assert sorted(said["searched"]) == ["class 1", *(f"class {number}" for number in range(10, 15))]
+
+
+def test_thumbnails_of_a_few_items_are_those_of_the_whole_join() -> None:
+    items = pl.LazyFrame({"item_id": ["a", "b", "c", "d", "e"], "image_ref": ["1", "2", None, "1", "3"]})
+    images = pl.LazyFrame({"image_ref": ["1", "2", "3", "4"], "thumbnail": [b"one", b"two", None, b"four"]})
+    whole = items.join(images, on="image_ref").drop_nulls().select("item_id", "thumbnail").collect()
+    for wanted in (["a", "b"], ["d", "a", "a", None], ["c", "e", "nobody"], []):
+        found = report.thumbnails_of(items, pl.Series(wanted, dtype=pl.String), images)
+        expected = whole.filter(pl.col("item_id").is_in([one for one in wanted if one is not None]))
+        assert found.sort("item_id").equals(expected.sort("item_id"))
