@@ -123,8 +123,8 @@ def pictures(folder: Path, times: int, rounds: int) -> Iterator[str]:
                 (links / f"{number}-{file.name}").symlink_to(file.resolve())
         locations = [str(path) for path in sorted(links.iterdir())]
         files = pl.DataFrame(
-            {"location": locations, "sha256": locations, "size_bytes": 0, "mtime_ns": 0},
-            schema_overrides={"size_bytes": pl.Int64, "mtime_ns": pl.Int64},
+            {"location": locations, "sha256": locations, "size_bytes": 0, "mtime_ns": 0, "ctime_ns": 0},
+            schema_overrides={"size_bytes": pl.Int64, "mtime_ns": pl.Int64, "ctime_ns": pl.Int64},
         )
         engine = LocalEngine()
         scan = functools.partial(scan_images, settings=CleanImages())

@@ -5,6 +5,7 @@ settings and code version); inside it a row is found by its key columns, which h
 (a SHA-256, a text). Finished batches are kept when a build is stopped halfway.
 """
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -31,6 +32,7 @@ from dataset_pipeline.adapters.store import explained_os_errors, to_json
 Progress = Callable[[int, int], None]
 """Called with the number of items done and the number of items to do."""
 
+_READ_ATTEMPTS = 5
 _COMPACT_FROM_PARTS = 64
 _COMPACT_BELOW_BYTES = 16 << 20
 _MATRIX_BATCH = 8192
@@ -134,6 +136,22 @@ class ResultCache:
         if results is None:  # nothing to compute and nothing cached: keep the shape
             return function(missing_rows.head(0)).lazy()
         return results.join(items.select(keys), on=keys, how="semi", nulls_equal=True)
+
+    def known(
+        self, kind: str, version: str, items: pl.DataFrame, keys: Sequence[str], column: str
+    ) -> pl.DataFrame:
+        """``keys`` and ``column`` of those ``items`` that have a result already; computes and writes nothing.
+
+        For readers beside a build, which may put parts together meanwhile: then it looks again.
+        """
+        nothing = items.select(keys).clear().with_columns(pl.lit(None, pl.String).alias(column))
+        for _attempt in range(_READ_ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError):
+                known = self._read(self.folder / kind / version, keys)
+                if known is None:
+                    break
+                return known.select(*keys, column).join(items.lazy(), on=keys, how="semi").collect()
+        return nothing
 
     def tables(self) -> list[CachedTable]:
         """What is in the cache, by kind, the last used first."""

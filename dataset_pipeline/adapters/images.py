@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from dataset_pipeline.adapters.colour import Space, colour_space, in_mode, on_page, to_srgb
-from dataset_pipeline.adapters.sources import read_image_bytes
+from dataset_pipeline.adapters.sources import FILE_IDENTITY, FILES, read_image_bytes
 from dataset_pipeline.config import CleanImages
 from dataset_pipeline.tables import IMAGES, THUMBNAIL_SIDE_PX
 
@@ -51,7 +51,7 @@ _MIN_SIGNAL = 0.05
 
 Image.MAX_IMAGE_PIXELS = None  # the limit is clean.images.max_pixels, checked before decoding
 
-HASHED = {"location": pl.String(), "size_bytes": pl.Int64(), "mtime_ns": pl.Int64(), "sha256": pl.String()}
+HASHED = {**{name: FILES[name] for name in FILE_IDENTITY}, "sha256": pl.String()}
 SCANNED = {
     name: IMAGES[name] for name in IMAGES if name not in {"image_ref", "location", "size_bytes", "faces"}
 }
@@ -72,16 +72,14 @@ PIXEL_FACTS = (
 
 
 def hash_files(batch: pl.DataFrame) -> pl.DataFrame:
-    """``HASHED`` for rows with ``location``, ``size_bytes`` and ``mtime_ns``; unreadable: a null hash."""
+    """``HASHED`` for rows with the columns of ``FILE_IDENTITY``; unreadable: a null hash."""
     hashes: list[str | None] = []
     for location in batch["location"]:
         try:
             hashes.append(hashlib.sha256(read_image_bytes(location)).hexdigest())
         except OSError:
             hashes.append(None)
-    return batch.select("location", "size_bytes", "mtime_ns").with_columns(
-        sha256=pl.Series(hashes, dtype=pl.String)
-    )
+    return batch.select(FILE_IDENTITY).with_columns(sha256=pl.Series(hashes, dtype=pl.String))
 
 
 def scan_images(batch: pl.DataFrame, settings: CleanImages) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Final
 
 import polars as pl
@@ -21,16 +22,20 @@ from dataset_pipeline.tables import DECISIONS, IMAGE_BYTES_ROW, empty
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _MANIFEST_SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": "", ".parquet": ""}
+FILE_IDENTITY: Final = ("location", "size_bytes", "mtime_ns", "ctime_ns")
+"""What the content of a file is taken to follow from until it is read again. The last is when its inode has changed: it
+also tells a file that was replaced by one of equal size and time."""
+_IDENTITY: Final = {"location": pl.String(), **dict.fromkeys(FILE_IDENTITY[1:], pl.Int64())}
+FILES: Final = {"ref": pl.String(), **_IDENTITY}
+MANIFEST_REF: Final = "//manifest/"
 _LISTED = {
     "image_ref": pl.String(),
-    "location": pl.String(),
-    "size_bytes": pl.Int64(),
-    "mtime_ns": pl.Int64(),
+    **_IDENTITY,
     "problem": pl.String(),
     "problem_detail": pl.String(),
 }
 
-_Row = tuple[str, str, int, int, str | None, str | None]
+_Row = tuple[str, str, int, int, int, str | None, str | None]
 
 
 def read_manifest(source: Source, base: Path) -> pl.LazyFrame:
@@ -47,46 +52,71 @@ def read_manifest(source: Source, base: Path) -> pl.LazyFrame:
     return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
 
 
-def list_images(source: Source, base: Path, manifest: pl.LazyFrame) -> pl.DataFrame:
+def list_images(source: Source, base: Path, manifest: pl.LazyFrame | None = None) -> pl.DataFrame:
     """Images of a source, sorted by reference: those below its image root, and those that rows name.
 
-    A named file that is not there is left out: the row that names it says so later. Files outside
-    the image root, also by a symbolic link, are never listed. With ``unlisted_images: ignore`` only
-    named files are.
+    ``manifest``: the source's rows; read here where they are needed and not given. A named file that is not there is
+    left out: the row that names it says so later. Files outside the image root, also by a symbolic link, are never
+    listed. With ``unlisted_images: ignore`` only named files are.
     """
     paths = _paths(source, base)
     is_tree = len(paths) == 1 and paths[0].is_dir()
-    schema = manifest.collect_schema()
-    if IMAGE_BYTES_ROW in schema and source.columns.image is not None:
+    if is_tree:
+        return _listed_files(source.id, image_root(source, base), set())  # its rows are its files
+    manifest = read_manifest(source, base) if manifest is None else manifest
+    if has_image_bytes(source, manifest):
         return _list_image_bytes(source, paths, manifest)
-    if source.columns.image is None and not is_tree:
+    if source.columns.image is None:
         return pl.DataFrame(schema=_LISTED)
-    root = image_root(source, base)
-    named = set(_named_files(source, manifest, is_tree=is_tree))
-    if source.unlisted_images == "ignore" and not is_tree:
-        found = iter([(name, root / name) for name in sorted(named) if is_inside(name)])
-    else:
-        found = _walk(root, named)
-    is_named_only = source.unlisted_images == "ignore"  # then folders on the way were not looked at
-    files = _files(source.id, os.path.realpath(root), found, may_lead_out=is_named_only)
-    return _listed(files).unique("image_ref").sort("image_ref")
+    named = set(_named_files(source, manifest))
+    return _listed_files(
+        source.id, image_root(source, base), named, is_ignoring=source.unlisted_images == "ignore"
+    )
 
 
-def _files(
-    source_id: str, real_root: str, found: Iterator[tuple[str, Path]], *, may_lead_out: bool
-) -> Iterator[_Row]:
-    """Rows of ``_LISTED`` of those of (name, path) that are files below the root."""
-    for name, path in found:
-        try:
-            stat = os.stat(path)
-        except OSError:
-            continue  # a dangling link, or a file that went away: as good as not there
-        if (may_lead_out or os.path.islink(path)) and not os.path.realpath(path).startswith(
-            real_root + os.sep
-        ):
-            continue
-        if os.path.isfile(path):
-            yield f"{source_id}/{name}", str(path), stat.st_size, stat.st_mtime_ns, None, None
+def has_image_bytes(source: Source, manifest: pl.LazyFrame) -> bool:
+    """Whether the pictures are in a column of the manifest, and not in files of their own."""
+    return source.columns.image is not None and IMAGE_BYTES_ROW in manifest.collect_schema()
+
+
+def list_files(source: Source, base: Path) -> pl.DataFrame:
+    """``FILES`` that hold the source's rows and pictures, sorted by ``ref``, which for manifests begins with ``MANIFEST_REF``."""
+    paths = [path for path in _paths(source, base) if path.is_file()]
+    manifests = pl.DataFrame(
+        [
+            (f"{MANIFEST_REF}{number:06d}", str(path), *_identity(os.stat(path)))
+            for number, path in enumerate(paths)
+        ],
+        schema=FILES,
+        orient="row",
+    )
+    manifest = read_manifest(source, base) if paths else None
+    if manifest is not None and has_image_bytes(source, manifest):
+        return manifests
+    listed = list_images(source, base, manifest)
+    return pl.concat([manifests, listed.select(pl.col("image_ref").alias("ref"), *FILE_IDENTITY)]).sort("ref")
+
+
+def _listed_files(source_id: str, root: Path, named: set[str], *, is_ignoring: bool = False) -> pl.DataFrame:
+    """Images below ``root``, one system call a file: a million take seconds."""
+    real_root = os.path.realpath(root)
+
+    def rows() -> Iterator[_Row]:
+        for name, path, stat in _named(root, named) if is_ignoring else _walk(root, named):
+            if stat is None or not S_ISREG(stat.st_mode):
+                continue
+            # Where only named files are looked at, folders on the way were not.
+            if (is_ignoring or os.path.islink(path)) and not os.path.realpath(path).startswith(
+                real_root + os.sep
+            ):
+                continue
+            yield f"{source_id}/{name}", path, *_identity(stat), None, None
+
+    return _listed(rows()).unique("image_ref").sort("image_ref")
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 _ROWS_AT_ONCE = 65_536
@@ -130,13 +160,12 @@ def read_images(locations: list[str]) -> Iterator[bytes]:
 
 
 def source_fingerprint(source: Source, base: Path) -> str:
-    """Hash of the manifests' bytes and of every image's name, size and time of change."""
+    """Hash of every manifest's and image's name, size and times of change: no content is read.
+
+    A file that was touched counts as changed; ``observation.py`` looks closer.
+    """
     digest = hashlib.sha256()
-    for path in _paths(source, base):
-        if path.is_file():
-            digest.update(path.read_bytes())
-    listed = list_images(source, base, read_manifest(source, base))
-    for row in listed.select("image_ref", "size_bytes", "mtime_ns").iter_rows():
+    for row in list_files(source, base).iter_rows():
         digest.update(repr(row).encode())
     return digest.hexdigest()[:16]
 
@@ -254,7 +283,7 @@ def _near(path: Path) -> str:
 
 
 def _read_tree(source: Source, root: Path) -> pl.LazyFrame:
-    names = [name for name, _path in _walk(root, set())]
+    names = [name for name, _path, _stat in _walk(root, set())]
     if not names:
         raise ConfigError(f"source {source.id}: {root}: no images found", hint="Expected a folder per class")
     return pl.LazyFrame(
@@ -429,9 +458,9 @@ def image_root(source: Source, base: Path) -> Path:
     return root
 
 
-def _named_files(source: Source, manifest: pl.LazyFrame, *, is_tree: bool) -> list[str]:
+def _named_files(source: Source, manifest: pl.LazyFrame) -> list[str]:
     """Image paths that rows name, as written; faulty ones included."""
-    from_column = "image" if is_tree else source.columns.image
+    from_column = source.columns.image
     schema = manifest.collect_schema()
     if from_column is None:
         return []
@@ -450,10 +479,11 @@ def _named_files(source: Source, manifest: pl.LazyFrame, *, is_tree: bool) -> li
     return [v.replace("\\", "/") for v in values.collect().to_series().drop_nulls().unique().sort().to_list()]
 
 
-def _walk(root: Path, named: set[str]) -> Iterator[tuple[str, Path]]:
-    """(path below root, file) of images below ``root``: known suffixes, and whatever rows name.
+def _walk(root: Path, named: set[str]) -> Iterator[tuple[str, str, os.stat_result | None]]:
+    """(path below root, file, its facts) of images below ``root``: known suffixes, and whatever rows name.
 
-    Hidden files and folders are left out, unless a row names them; linked folders are not entered.
+    Hidden files and folders are left out, unless a row names them; linked folders are not entered. A dangling link, or
+    a file that went away, has no facts: it is as good as not there.
     """
     pending = [("", str(root))]
     while pending:
@@ -461,14 +491,29 @@ def _walk(root: Path, named: set[str]) -> Iterator[tuple[str, Path]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = f"{prefix}{entry.name}"
-                if name in named:
-                    yield name, Path(entry.path)
-                elif entry.name.startswith("."):
-                    continue
-                elif entry.is_dir(follow_symlinks=False):
-                    pending.append((f"{name}/", entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                    yield name, Path(entry.path)
+                if name not in named:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((f"{name}/", entry.path))
+                        continue
+                    if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:
+                        continue
+                try:
+                    yield name, entry.path, entry.stat()
+                except OSError:
+                    yield name, entry.path, None
+
+
+def _named(root: Path, named: set[str]) -> Iterator[tuple[str, str, os.stat_result | None]]:
+    """The same of the files that rows name, and no others."""
+    for name in sorted(named):
+        if is_inside(name):
+            path = str(root / name)
+            try:
+                yield name, path, os.stat(path)
+            except OSError:
+                yield name, path, None
 
 
 def _list_image_bytes(source: Source, paths: list[Path], manifest: pl.LazyFrame) -> pl.DataFrame:
@@ -480,7 +525,6 @@ def _list_image_bytes(source: Source, paths: list[Path], manifest: pl.LazyFrame)
         for place in places:
             number, row = place[1:].split(":")
             path, stat = files[int(number)]
-            location = f"{path}\0{column}\0{row}"
-            yield f"{source.id}/{place}", location, stat.st_size, stat.st_mtime_ns, None, None
+            yield f"{source.id}/{place}", f"{path}\0{column}\0{row}", *_identity(stat), None, None
 
     return _listed(rows()).sort("image_ref")

@@ -31,6 +31,7 @@ from dataset_pipeline.adapters import (
     mirrors,
     ner,
     notebook,
+    observation,
     online,
     outside_sets,
     packages,
@@ -42,7 +43,7 @@ from dataset_pipeline.adapters import (
     shards,
     sources,
 )
-from dataset_pipeline.adapters.cache import code_version, settings_version
+from dataset_pipeline.adapters.cache import ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Snapshot, Store, to_json
 from dataset_pipeline.config import DatasetConfig, Source
@@ -162,7 +163,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 (),
                 build_raw_images,
                 checks.raw_images(dataset.config),
-                modules=(images, colour, sources, face_detector, faces, released_images),
+                modules=(images, colour, sources, observation, face_detector, faces, released_images),
                 settings=("sources", "clean"),
                 reads_besides=face_settings,
                 main_table="images",
@@ -359,17 +360,15 @@ def _semantic_model(dataset: Dataset) -> tuple[str, ...]:
 def source_assets(dataset: Dataset) -> list[dg.SourceAsset]:
     """One observable source asset per source, and one for the takedowns file.
 
-    The data version of a source is a fingerprint of its manifests' bytes and of every image file's name, size
-    and time of change: reading a million pictures every quarter of an hour to see that nothing has changed
-    would cost more than the build. So a touched file counts as a change; the build that follows reads that
-    file again, finds its content unchanged, and does nothing else.
+    The data version of a source is a fingerprint of its content. A look asks for the times of every file and reads
+    those that may have changed: a file that was touched starts nothing.
     """
     made = [
         _observable(
             dataset,
             f"source_{source.id}",
             f"{', '.join(source.paths)}: raw data as it was collected ({source.licence}).",
-            functools.partial(sources.source_fingerprint, source, dataset.base),
+            functools.partial(_source_fingerprint, dataset, source),
         )
         for source in dataset.config.sources
     ]
@@ -391,7 +390,12 @@ def listed_sources(dataset: Dataset) -> tuple[str, ...]:
     return tuple(name for name in _LISTS if getattr(dataset.config, name) not in (None, ()))
 
 
-def _list_fingerprint(dataset: Dataset, name: str) -> str:
+def _source_fingerprint(dataset: Dataset, source: Source, store: Store) -> str:
+    memory = store.folder / "observed" / f"{source.id}.parquet"
+    return observation.fingerprint(source, dataset.base, ResultCache(store.cache), memory)
+
+
+def _list_fingerprint(dataset: Dataset, name: str, _store: Store | None = None) -> str:
     if name == "decontaminate":
         return settings_version(outside_sets.fingerprints(dataset.config, dataset.base))
     rows = _takedowns(dataset) if name == "takedowns" else _decisions(dataset)
@@ -437,17 +441,18 @@ def _release_of_takedowns(dataset: Dataset, store: Store) -> Path | None:
 
 
 def _observable(
-    dataset: Dataset, name: str, description: str, fingerprint: Callable[[], str]
+    dataset: Dataset, name: str, description: str, fingerprint: Callable[[Store], str]
 ) -> dg.SourceAsset:
     @dg.observable_source_asset(
         key=dataset.key(name),
         group_name="sources",
         description=description,
         automation_condition=automation.look_at_sources(dataset.config.automation),
+        required_resource_keys={"storage"},
     )
-    def observe(_context: Any) -> dg.DataVersion:
+    def observe(context: Any) -> dg.DataVersion:
         with explained():
-            return dg.DataVersion(fingerprint())
+            return dg.DataVersion(fingerprint(Store(context.resources.storage.root, dataset.config.name)))
 
     return observe
 
@@ -483,17 +488,7 @@ def _scanned(work: Work, of: Sequence[Source]) -> pl.LazyFrame:
             for source in of
         ]
     )
-    hashed = work.cache.results(
-        "image_hashes",
-        settings_version(code_version(images)),
-        listed.lazy().filter(pl.col("problem").is_null()),
-        ["location", "size_bytes", "mtime_ns"],
-        images.hash_files,
-        work.engine,
-        batch_rows=4096,
-        progress=work.progress("image files read"),
-    )
-    located = listed.lazy().join(hashed, on=["location", "size_bytes", "mtime_ns"], how="left").collect()
+    located = observation.hashed_images(work.cache, listed, work.engine, work.progress("image files read"))
     # Thresholds judge what was measured: only what is measured depends on the scan.
     version = settings_version(code_version(images, colour), settings.max_pixels)
     scanned = work.cache.results(
@@ -1410,7 +1405,7 @@ def _provenance(work: Work, measured: dict[str, float]) -> dict[str, Any]:
             "published_archive": work.run_id,
         },
         "sources": {
-            source.id: sources.source_fingerprint(source, work.dataset.base) for source in work.config.sources
+            source.id: _source_fingerprint(work.dataset, source, work.store) for source in work.config.sources
         },
         "config": work.config.of_the_release().model_dump(mode="json"),
         "config_json": work.config.of_the_release().model_dump_json(),  # in its order, which documents follow
