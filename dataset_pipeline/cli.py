@@ -8,11 +8,15 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dataset_pipeline import __version__
 from dataset_pipeline.errors import DatasetPipelineError, OutsideWorldError
+
+if TYPE_CHECKING:
+    from dataset_pipeline.commands.init import InitResult
 
 _INTERRUPTED = 130
 
@@ -93,7 +97,28 @@ def init(folder: Path, source: Path, force: bool) -> None:
     """Look at a manifest or an image folder and write FOLDER/dataset.yaml with a best guess."""
     from dataset_pipeline.commands.init import init as run
 
-    result = run(folder, source, force=force)
+    _say_what_was_written(run(folder, source, force=force))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="A manifest or an image folder.")
+@click.option(
+    "--datasets",
+    "root",
+    default="datasets",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of all datasets, where 'dagster dev' looks for them.",
+)
+def new(name: str, source: Path | None, root: Path) -> None:
+    """Add the dataset NAME to the code location: a best guess from a source, or a form to fill in."""
+    from dataset_pipeline.commands.init import new as run
+
+    _say_what_was_written(run(name, source, root))
+
+
+def _say_what_was_written(result: "InitResult") -> None:
     click.echo(f"wrote {result.path}")
     for line in result.guesses:
         click.echo(f"  {line}")
@@ -144,6 +169,8 @@ def build(config: Path, storage: str, to: str | None, engine: str, ray_address: 
     if result.release is not None:
         for line in release_summary(result.release):
             click.echo(line)
+    for line in result.publications:
+        click.echo(f"candidate {line}")
 
 
 @cli.command()

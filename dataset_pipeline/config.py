@@ -26,7 +26,8 @@ from pydantic import (
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.tables import RESERVED_COLUMNS
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
 VERSION_PATTERN: Final = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
 SemanticVersion = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
@@ -1395,6 +1396,11 @@ def version_order(version: str) -> tuple[tuple[int, ...], bool, list[tuple[int, 
     numbers = tuple(int(part) if part.isdigit() else 0 for part in core.split("."))
     parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in extra.split(".")]
     return numbers, not extra, parts
+
+
+def asset_prefix(name: str) -> str:
+    """First part of the asset keys of a dataset: its name in the characters that Dagster allows."""
+    return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def is_inside(path: str) -> bool:

@@ -170,6 +170,26 @@ def _require_audited(request: Request, release: LocalRelease) -> None:
     )
 
 
+def publication_states(config: DatasetConfig, base: Path, store: Store) -> list[str]:
+    """Of every destination, one line: whether the built version is published there, approved, or waits for a person."""
+    release, lines = store.releases / config.version, []
+    approvals = load_approvals(base / config.approvals)
+    checksum = file_sha256(release / _ITEMS) if approvals else ""
+    for destination in sorted(config.publish):
+        record = read_record(record_path(store, destination, config.version))
+        by, why = clearance.approval(approvals, config.version, destination, checksum)
+        if record is not None and record["is_final"]:
+            state = f"published on {record['published_at'][:10]}, approved by {record['approved_by']}"
+        elif by is not None:
+            state = f"approved by {by}, not published"
+        elif approvals is None:
+            state = "not published; publishing it is a person's word"
+        else:
+            state = f"not approved: {why}"
+        lines.append(f"{destination}: {state}")
+    return lines
+
+
 def published_otherwise(
     store: Store, version: str, checksums: Mapping[str, str], besides: str | None = None
 ) -> list[str]:

@@ -76,6 +76,7 @@ def test_init_check_build_verify_publish_diff(tmp_path: Path) -> None:
     assert checked.out.endswith("ok: ready to build\n")
     built = run("build", config, *storage)
     assert (built.status, "40 released: train " in built.out) == (0, True), built.err
+    assert built.out.endswith("candidate shelf: not published; publishing it is a person's word\n")
     release = tmp_path / "storage" / "mine" / "releases" / "1.0.0"
     verified = run("verify", release)
     assert (verified.status, verified.out.splitlines()[-1]) == (0, f"{release}: verified")

@@ -19,7 +19,7 @@ from dataset_pipeline.definitions import dataset_definitions, load_dataset
 from dataset_pipeline.defs.assets import lineage
 from dataset_pipeline.defs.stage import ProgressDisplay
 from dataset_pipeline.errors import ConfigError, DatasetPipelineError, GateError, OutsideWorldError
-from dataset_pipeline.publication import published_otherwise
+from dataset_pipeline.publication import publication_states, published_otherwise
 
 _GENERATED: Final = "# Written anew by dataset-pipeline where this folder is moved; to keep changes of your own, remove this line."
 _DAGSTER_YAML: Final = """\
@@ -62,6 +62,8 @@ class BuildResult:
     """The release folder, or None where the build stopped earlier on request."""
     store: Store
     warnings: tuple[str, ...]
+    publications: tuple[str, ...] = ()
+    """Of every destination, whether the release is published there or waits for a person."""
 
 
 _NO_CAPTURE: Final = {
@@ -159,7 +161,8 @@ def build(
         f"version {dataset.config.version} {line}; raise 'version' before you publish this"
         for line in published_otherwise(store, dataset.config.version, read_checksums(release))
     )
-    return BuildResult(release, store, warnings + elsewhere)
+    states = tuple(publication_states(dataset.config, dataset.base, store))
+    return BuildResult(release, store, warnings + elsewhere, states)
 
 
 @contextmanager

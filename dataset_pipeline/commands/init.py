@@ -1,4 +1,4 @@
-"""``init``: a first ``dataset.yaml`` from a look at a manifest or an image folder.
+"""``init`` and ``new``: a first ``dataset.yaml`` from a look at a manifest or an image folder, or from nothing.
 
 A guess is made from column names and from values of the first rows, said beside the key it fills,
 and never wider than what was seen: what cannot be guessed stays a comment to fill in.
@@ -15,7 +15,7 @@ import polars as pl
 
 from dataset_pipeline.adapters import sources
 from dataset_pipeline.adapters.store import explained_os_errors, write_atomically
-from dataset_pipeline.config import Source, is_inside
+from dataset_pipeline.config import NAME_PATTERN, Source, asset_prefix, is_inside, load_config
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.tables import RESERVED_COLUMNS
 
@@ -55,16 +55,14 @@ class InitResult:
     guesses: tuple[str, ...]
 
 
-def init(folder: Path, source: Path, *, force: bool = False) -> InitResult:
+def init(folder: Path, source: Path, *, force: bool = False, name: str | None = None) -> InitResult:
     """Write ``folder/dataset.yaml`` for the manifest or image folder at ``source``.
+
+    ``name``: of the dataset; that of the folder, in the characters that a name may have, where it is not given.
 
     Raises ``ConfigError`` where the source cannot be read, or a dataset.yaml is there already.
     """
-    path = folder / "dataset.yaml"
-    if path.exists() and not force:
-        raise ConfigError(
-            f"{path}: is there already", hint="Choose another folder, or pass --force to replace it"
-        )
+    path = _free_path(folder, force=force, hint="Choose another folder, or pass --force to replace it")
     if not source.exists():
         raise ConfigError(
             f"{source}: no such file or folder", hint="--from takes a manifest or an image folder"
@@ -77,14 +75,61 @@ def init(folder: Path, source: Path, *, force: bool = False) -> InitResult:
             f"{source}: no rows found", hint="Expected a header and rows, or a folder with images"
         )
     columns = {} if source.is_dir() else _guess(rows, source.parent)
-    name = re.sub(r"[^a-z0-9._-]+", "-", folder.absolute().name.lower()).strip("-._") or "dataset"
-    with explained_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            path, _document(name, relative, columns, is_tree=source.is_dir()).encode(), is_shared=True
-        )
+    of_folder = re.sub(r"[^a-z0-9._-]+", "-", folder.absolute().name.lower()).strip("-._") or "dataset"
+    _write(path, _document(name or of_folder, relative, columns, is_tree=source.is_dir()))
     guesses = [f"columns.{key}: {value}" for key, value in columns.items()]
     return InitResult(path, tuple(guesses or ["a folder per class: label = the first folder's name"]))
+
+
+def new(name: str, source: Path | None, root: Path) -> InitResult:
+    """Write ``root/name/dataset.yaml``, which the code location picks up: a guess from ``source``, or a form to fill in.
+
+    Raises ``ConfigError`` for a name that no dataset may have or another one has, and what :func:`init` raises.
+    """
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise ConfigError(
+            f"'{name}' is no name for a dataset: expected up to 63 small letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit",
+            hint="It becomes folder, repository and archive name",
+        )
+    for other in sorted(root.glob("*/dataset.yaml")):
+        taken = load_config(other).name
+        if asset_prefix(taken) == asset_prefix(name):
+            raise ConfigError(
+                f"{other}: is a dataset of that name already, '{taken}'"
+                + (" ('-', '.' and '_' are one in names of assets)" if taken != name else ""),
+                hint="Choose another name",
+            )
+    if source is not None:
+        return init(root / name, source, name=name)
+    path = _free_path(root / name, force=False, hint="Choose another name")
+    _write(path, _document(name, "items.csv", _FORM, is_tree=False))
+    return InitResult(path, ("nothing is guessed: no --from was given",))
+
+
+_FORM = {
+    "item_id": "id",
+    "image": 'file                 # relative to the manifest; or a template such as "images/{id}.jpg"',
+    "texts": "{caption: caption}   # any number of text columns, each by a name of its own",
+    "label": "label",
+    "label_source": "human         # who or what gave the labels",
+    "language": "en                # BCP 47, or a column; without it languages are detected",
+    "group_keys": "[]              # columns whose equal values never cross splits, such as [owner]",
+}
+"""Columns of a manifest that nobody has seen yet."""
+
+
+def _free_path(folder: Path, *, force: bool, hint: str) -> Path:
+    path = folder / "dataset.yaml"
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: is there already", hint=hint)
+    return path
+
+
+def _write(path: Path, document: str) -> None:
+    with explained_os_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, document.encode(), is_shared=True)
 
 
 def _guess(rows: pl.DataFrame, folder: Path) -> dict[str, str]:
@@ -219,7 +264,8 @@ def _document(name: str, path: str, columns: dict[str, str], *, is_tree: bool) -
     if is_tree:
         lines.append("    # a folder per class: the first folder's name is the label")
     elif columns:
-        lines.append("    columns:                    # guessed from names and values: check each")
+        how = "an example: fill in yours" if columns is _FORM else "guessed from names and values: check each"
+        lines.append(f"    columns:                    # {how}")
         lines += [f"      {key}: {value}" for key, value in columns.items()]
     lines += [
         "# labels: {drop: [], unsure: []}       # labels to remove, or to set aside for review",

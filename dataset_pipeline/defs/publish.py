@@ -100,7 +100,7 @@ def _asset(dataset: Dataset, name: str, destination: Destination) -> dg.AssetsDe
         group_name="publish",
         kinds={destination.kind},
         owners=OWNERS,
-        description=f"The release at {name} ({destination.kind}).",
+        description=f"The release at {name} ({destination.kind}), where a person has approved the version for it.",
         required_resource_keys={"storage"},
     )
     def publish(context: dg.AssetExecutionContext, config: Confirmation) -> dg.MaterializeResult[Any]:

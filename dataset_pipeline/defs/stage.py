@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import Engine, engine_named, one_thread_of_algebra
 from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict, require_made_from
-from dataset_pipeline.config import DatasetConfig
+from dataset_pipeline.config import DatasetConfig, asset_prefix
 from dataset_pipeline.defs import automation, metadata
 from dataset_pipeline.errors import DatasetPipelineError
 from dataset_pipeline.stages.gates import Outcome, Severity
@@ -102,8 +102,8 @@ class Dataset:
 
     @property
     def prefix(self) -> str:
-        """First part of the dataset's asset keys: its name in the characters Dagster allows."""
-        return "".join(c if c.isalnum() else "_" for c in self.config.name)
+        """First part of the dataset's asset keys."""
+        return asset_prefix(self.config.name)
 
     @property
     def run_tags(self) -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from dataset_pipeline.commands.build import build
 from dataset_pipeline.commands.check import check
-from dataset_pipeline.commands.init import init
+from dataset_pipeline.commands.init import init, new
 from dataset_pipeline.config import load_config
+from dataset_pipeline.definitions import defs
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline_tests.pictures import CLOTHING, encoded, needs_clothing, picture
 
@@ -125,3 +127,55 @@ def test_the_clothing_photos(tmp_path: Path) -> None:
     columns = load_config(init(tmp_path, CLOTHING / "images.csv").path).sources[0].columns
     assert columns.image == "images/{image}.jpg"
     assert (columns.item_id, columns.label, columns.group_keys) == ("image", "label", ("sender_id",))
+
+
+# -- new -------------------------------------------------------------------------------------------
+
+
+def test_new_adds_a_dataset_that_the_code_location_picks_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATASET_PIPELINE_CONFIGS", raising=False)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "items.csv").write_text("id,label\n1,hat\n2,shoe\n", encoding="utf-8")
+    guess = new("my-photos-", Path("raw/items.csv"), Path("datasets"))
+    assert guess.path == Path("datasets/my-photos-/dataset.yaml")
+    assert load_config(guess.path).sources[0].path == "../../raw/items.csv"
+    form = load_config(new("my-texts", None, Path("datasets")).path)
+    assert (form.name, form.sources[0].path) == ("my-texts", "items.csv")
+    assert form.sources[0].columns.texts == {"caption": "caption"}
+    location = defs()
+    assert isinstance(location, dg.Definitions)
+    keys = location.resolve_asset_graph().get_all_asset_keys()
+    assert {key.path[0] for key in keys} == {"my_photos_", "my_texts"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("taken", "datasets/taken/dataset.yaml: is a dataset of that name already, 'taken'. Choose another name"),
+        ("also.taken", "is a dataset of that name already, 'also-taken' ('-', '.' and '_' are one in names of assets)"),
+        ("half", "datasets/half/dataset.yaml:1: version: required"),  # nothing loads while it is broken
+        ("../up", "'../up' is no name for a dataset"),
+        ("Photos", "'Photos' is no name for a dataset"),
+        ("a\n", "is no name for a dataset"),
+        ("", "'' is no name for a dataset"),
+    ],
+)  # fmt: skip
+def test_names_that_new_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for taken in ("taken", "also-taken"):
+        new(taken, None, Path("datasets"))
+    before = sorted(tmp_path.rglob("*"))
+    if name == "half":
+        half = tmp_path / "datasets" / "half" / "dataset.yaml"
+        half.parent.mkdir()
+        half.write_text("name: half\n", encoding="utf-8")
+        before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError) as raised:
+        new(name, None, Path("datasets"))
+    assert expected in str(raised.value)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -14,7 +14,7 @@ from dataset_pipeline.commands.mirrors import check
 from dataset_pipeline.definitions import load_dataset
 from dataset_pipeline.defs.publish import publication_assets
 from dataset_pipeline.errors import ConfigError
-from dataset_pipeline.publication import published_otherwise, read_record, record_path
+from dataset_pipeline.publication import publication_states, published_otherwise, read_record, record_path
 from dataset_pipeline_tests.adapters.hosts.proxy import Fault, proxy
 from dataset_pipeline_tests.adapters.hosts.tree import tree
 from dataset_pipeline_tests.building import Bench, contents, failures
@@ -111,6 +111,23 @@ def test_an_approvals_file_decides(copy: Bench) -> None:
     approvals.write_text("- {version: 1.0.0, by: Ada, date: 2026-11-02}\n")
     assert copy.run("published_to_shelf").success
     assert record(copy)["approved_by"] == "Ada"
+
+
+def test_a_build_leaves_a_candidate_that_waits_for_a_person(copy: Bench) -> None:
+    """Whatever built it: none of a build's assets publishes."""
+    dataset = copy.lineage.dataset
+    approvals = copy.config_path.parent / "approvals.yaml"
+
+    def state() -> list[str]:
+        return publication_states(dataset.config, dataset.base, copy.store)
+
+    assert state() == ["shelf: not published; publishing it is a person's word"]
+    approvals.write_text("- {version: 9.0.0, by: Ada, date: 2026-11-02}\n")
+    assert state() == ["shelf: not approved: no entry of the approvals file names version 1.0.0 and shelf"]
+    approvals.write_text("- {version: 1.0.0, by: Ada, date: 2026-11-02}\n")
+    assert state() == ["shelf: approved by Ada, not published"]
+    assert copy.run("published_to_shelf").success
+    assert state() == [f"shelf: published on {record(copy)['published_at'][:10]}, approved by Ada"]
 
 
 def test_a_fault_in_the_approvals_file_is_named_with_its_line(copy: Bench) -> None:
