@@ -106,6 +106,18 @@ class Bucket:
 
         return self._retries.call(lambda: self._translated(hashed, what), what) or ""
 
+    def upload(self, place: Path, key: str, what: str) -> None:
+        """Send a large file, in parts."""
+        from boto3.exceptions import S3UploadFailedError
+
+        def sent() -> None:
+            try:
+                self._client.upload_file(str(place), self.name, key)
+            except S3UploadFailedError as error:
+                raise TransientError(without_secrets(str(error))) from None
+
+        self._retries.call(lambda: self._translated(sent, what), what)
+
     def download(self, key: str, place: Path, what: str) -> str | None:
         """Write an object to a file; SHA-256 of its bytes, or None where it is not there."""
 
@@ -164,6 +176,11 @@ class Bucket:
         except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.TokenRetrievalError) as error:
             raise OutsideWorldError(
                 f"{what}: {without_secrets(str(error))}", hint=_CREDENTIALS_HINT
+            ) from None
+        except boto.EndpointConnectionError as error:
+            raise OutsideWorldError(
+                f"{what}: {without_secrets(str(error))}",
+                hint="Check the address and the network, then run the same command again: what is finished is kept",
             ) from None
         except (boto.HTTPClientError, boto.ResponseStreamingError, boto.IncompleteReadError, HTTPError,
                 ConnectionError, TimeoutError) as error:  # fmt: skip

@@ -437,7 +437,7 @@ def _release_of_takedowns(dataset: Dataset, store: Store) -> Path | None:
     """The newest release of a lower version, where there are takedowns."""
     if dataset.config.takedowns is None:
         return None
-    return archive.previous_release(store.releases, dataset.config.version)
+    return archive.previous_release(store.releases_before(dataset.config.version), dataset.config.version)
 
 
 def _observable(
@@ -829,7 +829,7 @@ def _kept_release(dataset: Dataset, store: Store) -> Path | None:
     """The newest release of a lower version, where the split is to keep what was released."""
     if dataset.config.split.keep == "none" or dataset.config.split.method == "published":
         return None
-    return archive.previous_release(store.releases, dataset.config.version)
+    return archive.previous_release(store.releases_before(dataset.config.version), dataset.config.version)
 
 
 def build_review(work: Work) -> None:
@@ -1063,7 +1063,7 @@ def _encoder(
     identity = clip.training_identity(
         model, known["sha256"].to_list(), known["captions"].to_list(), seed, work.dataset.base
     ) + "".join(f"-{part}" for part in _hides(config))
-    checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(*_SEEING)}.pt"
+    checkpoint = work.cache.file("models", f"{identity}-{code_version(*_SEEING)}.pt")
     train = functools.cache(
         functools.partial(
             clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), seed,
@@ -1196,7 +1196,7 @@ def build_published_archive(work: Work) -> None:
     )
     written = paper.paper(config, reports)
     reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
-    before = archive.previous_release(work.store.releases, config.version)
+    before = archive.previous_release(work.store.releases_before(config.version), config.version)
     reports["diff"], older_changes = _difference(work, before, items, removed)
     measured = mirrors.read_measured(work.dataset.base / config.mirrors)
     raw_items = work.inputs["raw_texts"].table("items")

@@ -19,6 +19,7 @@ from pydantic import PrivateAttr
 
 from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import Engine, engine_named, one_thread_of_algebra
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict, require_made_from
 from dataset_pipeline.config import DatasetConfig, asset_prefix
 from dataset_pipeline.defs import automation, metadata
@@ -38,11 +39,11 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     root: str = "storage"
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
-    _building: set[str] = PrivateAttr(default_factory=set)
+    _building: dict[str, Store] = PrivateAttr(default_factory=dict)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
         """Begin a run, which holds nothing yet."""
-        self._held, self._building = ExitStack(), set()
+        self._held, self._building = ExitStack(), {}
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
         """End a run: other builds of its datasets may begin."""
@@ -50,11 +51,11 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def to_build(self, dataset: str, waiting: Callable[[], None]) -> Store:
         """The store of ``dataset``, which this run alone builds from now on until it ends; see ``Store.building``."""
-        store = Store(self.root, dataset)
         if dataset not in self._building:
+            store = open_store(self.root, dataset)
             self._held.enter_context(store.building(waiting))
-            self._building.add(dataset)
-        return store
+            self._building[dataset] = store
+        return self._building[dataset]
 
 
 class EngineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -295,13 +296,14 @@ class Lineage:
                 display.started(stage.name)
                 inputs = self.audited_inputs(store, stage)
                 settings = self.settings(stage, store)
+                cache = ResultCache(store.cache, store.remote)
                 with store.writing(stage.name, inputs, settings, context.run.run_id) as writer:
                     stage.body(
                         Work(
                             dataset=dataset,
                             inputs=inputs,
                             writer=writer,
-                            cache=ResultCache(store.cache),
+                            cache=cache,
                             engine=context.resources.engine,
                             progress=_progress(context, stage.name),
                             run_id=context.run.run_id,
@@ -309,11 +311,14 @@ class Lineage:
                             verdicts=self._verdicts(store, stage),
                         )
                     )
-            snapshot = store.latest(stage.name)
-            if snapshot is None:
-                raise RuntimeError(f"{stage.name} was written but cannot be read back from {store.folder}")
-            if not stage.blocking_gates and stage.promote is not None:
-                stage.promote(dataset, store, snapshot)
+                cache.send_files()
+                snapshot = store.latest(stage.name)
+                if snapshot is None:
+                    raise RuntimeError(
+                        f"{stage.name} was written but cannot be read back from {store.folder}"
+                    )
+                if not stage.blocking_gates and stage.promote is not None:
+                    stage.promote(dataset, store, snapshot)
             shown = metadata.of_snapshot(snapshot, stage.main_table, is_private=stage.is_private)
             display.finished(stage.name, metadata.outcome_line(shown))
             return dg.MaterializeResult(data_version=dg.DataVersion(snapshot.id), metadata=shown)
