@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 LAYOUT: Final = 1
 """Raised with every change after which older code would misread a storage folder, or this code an older one."""
-_STATE_KEYS: Final = frozenset({"latest", "inputs", "settings", "facts", "run_id", "audit", "good"})
+_STATE_KEYS: Final = frozenset({"latest", "inputs", "audit", "good"})
 _ID_CHARS = 16
 _NOT_CONTENT = frozenset({"provenance.json", "SHA256SUMS"})
 

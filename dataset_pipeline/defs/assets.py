@@ -797,7 +797,7 @@ def _semantic_vectors(work: Work) -> dict[str, semantic.Vectors]:
     if settings is None:
         return {}
     model = next(one for one in work.config.baselines.models if one.name == settings.model)
-    encoder = functools.cache(functools.partial(clip.load_encoder, model, base))
+    encoder = clip.LazyEncoder(model, base)
     identity = clip.model_identity(model, base)
     items, pictures = _embedded_items(work, "deduplicated_items")
     found = {}
@@ -1019,8 +1019,11 @@ def _embedding_matrix(
     """Embeddings of the pictures or texts ``of``, in their order, from the cache where they are there."""
     table, key, function, noun, modules = _EMBEDDED[kind]
     version = settings_version(code_version(*modules), identity, clip.precision(), *_hides(work.config))
+    # What was trained here has its weights here; a GPU of this machine decides in what precision all are embedded.
+    is_anywhere = isinstance(encoder, clip.LazyEncoder) and clip.precision() == clip.CPU_PRECISION
+    engine = work.engine.for_models() if is_anywhere else InlineEngine()
     work.cache.results(
-        table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), InlineEngine(),
+        table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), engine,
         progress=work.progress(f"{model_name}: {noun} embedded"),
     )  # fmt: skip
     return work.cache.matrix(table, version, key, of[key], "embedding")
@@ -1049,10 +1052,9 @@ def _encoder(
     config = work.config
     if model.train is None:
         identity = clip.model_identity(model, work.dataset.base)
-        load = functools.cache(functools.partial(clip.load_encoder, model, work.dataset.base))
         return (
             identity,
-            load,
+            clip.LazyEncoder(model, work.dataset.base),
             f"open_clip {model.architecture}, weights {model.pretrained}, not trained on this dataset",
         )
     captions = baselines.training_captions(items, config.baselines.prompts)
