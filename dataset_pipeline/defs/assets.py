@@ -45,6 +45,7 @@ from dataset_pipeline.adapters import (
 )
 from dataset_pipeline.adapters.cache import ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Snapshot, Store, to_json
 from dataset_pipeline.config import DatasetConfig, Source
 from dataset_pipeline.defs import automation, checks, workers
@@ -452,7 +453,9 @@ def _observable(
     )
     def observe(context: Any) -> dg.DataVersion:
         with explained():
-            return dg.DataVersion(fingerprint(Store(context.resources.storage.root, dataset.config.name)))
+            return dg.DataVersion(
+                fingerprint(open_store(context.resources.storage.root, dataset.config.name))
+            )
 
     return observe
 
