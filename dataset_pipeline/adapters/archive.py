@@ -31,7 +31,7 @@ from dataset_pipeline.adapters.shards import (
 )
 from dataset_pipeline.adapters.store import explained_os_errors, file_sha256, to_json
 from dataset_pipeline.config import VERSION_PATTERN, DatasetConfig, is_inside, version_order
-from dataset_pipeline.errors import OutsideWorldError
+from dataset_pipeline.errors import ConfigError, OutsideWorldError
 from dataset_pipeline.tables import (
     DECISIONS,
     IMAGE_WARNINGS,
@@ -289,6 +289,14 @@ def _write_metadata(folder: Path, config: DatasetConfig, tables: ReleaseTables) 
             metadata / "image_warnings.parquet",
             warnings.select(list(IMAGE_WARNINGS)).sort("item_id", "warning"),
         )
+
+
+def metadata_table(release: Path, name: str) -> Path:
+    """``metadata/<name>.parquet`` of a release folder; raises ``ConfigError`` where it is not there."""
+    path = release / "metadata" / f"{name}.parquet"
+    if not path.is_file():
+        raise ConfigError(f"{release}: expected a release folder, found no metadata/{name}.parquet")
+    return path
 
 
 def _write(folder: Path, path: str, content: str | bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from dataset_pipeline.adapters.archive import metadata_table
 from dataset_pipeline.adapters.shards import file_name
 from dataset_pipeline.adapters.sources import read_audit
 from dataset_pipeline.adapters.store import explained_os_errors
@@ -103,9 +104,7 @@ def estimate_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _items(release: Path) -> pl.DataFrame:
-    path = release / "metadata" / "items.parquet"
-    if not path.is_file():
-        raise ConfigError(f"{release}: expected a release folder, found no metadata/items.parquet")
+    path = metadata_table(release, "items")
     try:
         frame = pl.read_parquet(path, glob=False)
         return frame.select(*RELEASED_ITEMS, *(name for name in frame.columns if name not in RELEASED_ITEMS))

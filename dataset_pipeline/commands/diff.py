@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from dataset_pipeline.adapters.archive import metadata_table
 from dataset_pipeline.config import VERSION_PATTERN
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages.diff import Bump, ReleaseDiff, compare, diff_report, facts
@@ -79,7 +80,4 @@ def _version(release: Path) -> str | None:
 
 
 def _table(release: Path, name: str) -> pl.LazyFrame:
-    path = release / "metadata" / f"{name}.parquet"
-    if not path.is_file():
-        raise ConfigError(f"{release}: expected a release folder, found no metadata/{name}.parquet")
-    return pl.scan_parquet(path, glob=False)
+    return pl.scan_parquet(metadata_table(release, name), glob=False)
