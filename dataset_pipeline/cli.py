@@ -25,7 +25,7 @@ _storage = click.option(
     default="storage",
     show_default=True,
     envvar="DATASET_PIPELINE_STORAGE",
-    help="Folder, or s3://BUCKET/PREFIX, for snapshots, caches and releases of all datasets.",
+    help="Folder for snapshots, caches and releases of all datasets.",
 )
 _engine = click.option(
     "--engine",
@@ -153,9 +153,14 @@ def licences(config: Path) -> None:
 @click.argument("config", type=click.Path(path_type=Path))
 @_storage
 @click.option("--to", help="Stop after this asset, such as train_test_split.")
+@click.option(
+    "--rebuild", is_flag=True, help="Compute and judge again what has not changed; single items stay cached."
+)
 @_engine
 @_ray_address
-def build(config: Path, storage: str, to: str | None, engine: str, ray_address: str | None) -> None:
+def build(
+    config: Path, storage: str, to: str | None, rebuild: bool, engine: str, ray_address: str | None
+) -> None:
     """Build the release: the same assets and gates as in the UI, without a web server."""
     from dataset_pipeline.adapters.engine import engine_named
     from dataset_pipeline.commands.build import build as run
@@ -163,14 +168,13 @@ def build(config: Path, storage: str, to: str | None, engine: str, ray_address: 
     from dataset_pipeline.commands.summary import release_summary
 
     with build_display() as display:
-        result = run(config, storage, to=to, display=display, engine=engine_named(engine, ray_address))
+        where = engine_named(engine, ray_address)
+        result = run(config, storage, to=to, rebuild=rebuild, display=display, engine=where)
     for warning in result.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     if result.release is not None:
         for line in release_summary(result.release):
             click.echo(line)
-        if result.store.remote is not None:
-            click.echo(f"storage   {result.store.where}/releases/{result.release.name}")
     for line in result.publications:
         click.echo(f"candidate {line}")
 

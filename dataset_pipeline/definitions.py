@@ -32,7 +32,8 @@ DEFAULT_STORAGE = "storage"
 
 def load_dataset(config_path: str | Path) -> Dataset:
     """A ``dataset.yaml`` and the folder its relative paths start from."""
-    return Dataset(load_config(config_path), Path(config_path).absolute().parent)
+    path = Path(config_path).absolute()
+    return Dataset(load_config(config_path), path.parent, path)
 
 
 def dataset_definitions(

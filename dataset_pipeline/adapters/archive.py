@@ -243,6 +243,12 @@ def items_checksum(release: Path) -> str:
         return file_sha256(release / _ITEMS)
 
 
+def list_checksum(release: Path) -> str:
+    """SHA-256 of the list of checksums of a release folder, which stands for every file in it."""
+    with explained_os_errors(release):
+        return file_sha256(release / CHECKSUMS)
+
+
 def list_files(folder: Path) -> list[ReleasedFile]:
     """Every file below ``folder`` but the list of checksums, sorted by path."""
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from dataset_pipeline.adapters.store import file_sha256
 from dataset_pipeline.config import Source, is_inside, template_columns
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 from dataset_pipeline.tables import DECISIONS, IMAGE_BYTES_ROW, empty
@@ -157,6 +158,20 @@ def read_images(locations: list[str]) -> Iterator[bytes]:
             )
             cached_path, cached = key, window.collect().to_series()
         yield cached[int(number) % _BYTES_WINDOW] or b""
+
+
+def manifest_fingerprint(source: Source, base: Path) -> str:
+    """Hash of what :func:`read_manifest` reads: the manifests' bytes, or the names below a folder."""
+    digest = hashlib.sha256()
+    for path in _paths(source, base):
+        if path.is_dir():
+            digest.update(repr([found[0] for found in _walk(path, set())]).encode())
+            continue
+        try:
+            digest.update(bytes.fromhex(file_sha256(path)))
+        except OSError as error:
+            raise OutsideWorldError(f"source {source.id}: {path}: {error.strerror or error}") from None
+    return digest.hexdigest()[:16]
 
 
 def source_fingerprint(source: Source, base: Path) -> str:

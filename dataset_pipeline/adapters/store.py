@@ -8,7 +8,6 @@ Layout below ``STORAGE/<dataset>/``::
     cache/                      see ``cache.py``
     tmp/                        folders being written; never read
     build.lock                  held by the one process that builds
-    layout.json                 the number of this layout, by which code finds out whether it knows it
 
 A snapshot is written in ``tmp`` and renamed into place, so a killed process leaves nothing that a
 reader could see. Readers go through :meth:`Store.audited`, which gives a snapshot only when all of
@@ -25,19 +24,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import polars as pl
 from filelock import FileLock, Timeout
 
-from dataset_pipeline.errors import ConfigError, GateError, OutsideWorldError
+from dataset_pipeline.errors import GateError, OutsideWorldError
 
-if TYPE_CHECKING:
-    from dataset_pipeline.adapters.remote import Remote
-
-LAYOUT: Final = 1
-"""Raised with every change after which older code would misread a storage folder, or this code an older one."""
-_STATE_KEYS: Final = frozenset({"latest", "inputs", "audit", "good"})
 _ID_CHARS = 16
 _NOT_CONTENT = frozenset({"provenance.json", "SHA256SUMS"})
 
@@ -50,6 +43,9 @@ class Verdict:
     is_passed: bool
     is_blocking: bool
     summary: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    made_from: str | None = None
+    """What the snapshot was made from, and by which program, when the check ran; see :meth:`Store.keep`."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +78,8 @@ class SnapshotWriter:
         self.folder = folder
         self.facts: dict[str, Any] = {}
         self._scratch: list[Path] = []
+        self.cached: tuple[str, ...] = ()
+        """Tables of cached results that went into it."""
 
     def kept_once(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The same rows from a file that is gone when the snapshot is complete: for what several tables are made of."""
@@ -144,7 +142,6 @@ def explained_os_errors(where: Path) -> Iterator[None]:
         raise
 
 
-_LAYOUT_FILE: Final = "layout.json"
 _PRIVATE_NOTE = """# What may leave this folder
 
 Publish what is in `releases/`, and nothing else.
@@ -163,14 +160,6 @@ class Store:
         self.folder = Path(root).absolute() / dataset
         self.releases = self.folder / "releases"
         self.cache = self.folder / "cache"
-        self.remote: Remote | None = None
-        """The bucket that the folder is a working copy of (see ``remote_store.py``)."""
-        self._has_known_layout = False
-
-    @property
-    def where(self) -> str:
-        """The storage of the dataset, for people."""
-        return str(self.folder)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -191,7 +180,6 @@ class Store:
                 waiting()
                 lock.acquire(poll_interval=0.25)
         try:
-            self._mark_layout()
             yield
         finally:
             lock.release()
@@ -203,11 +191,13 @@ class Store:
         inputs: Mapping[str, Snapshot],
         settings: Mapping[str, str] | None = None,
         run_id: str | None = None,
+        made_from: str | None = None,
     ) -> Iterator[SnapshotWriter]:
         """Write a snapshot; it becomes the asset's latest when the block ends without an error.
 
         ``settings``: name -> fingerprint of every setting that decides about the asset. An earlier audit
         stays valid where content, inputs and settings are what they were. ``run_id``: the run that writes.
+        ``made_from``: fingerprint of everything that decides about the content, by which :meth:`keep` finds it again.
         Raises ``OutsideWorldError`` when the disk says no.
         """
         temporary = self._temporary(asset)
@@ -217,17 +207,20 @@ class Store:
                 writer = SnapshotWriter(temporary)
                 yield writer
                 writer.forget_scratch()
-                identity = content_id(temporary)
+                files = _checksums(temporary)
+                identity = _content_id(files)
                 place = self.folder / "snapshots" / asset / identity
                 place.parent.mkdir(parents=True, exist_ok=True)
-                if place.is_dir() and content_id(place) != identity:
+                is_there = place.is_dir()
+                if is_there and _content_id(there := _checksums(place)) == identity:
+                    files = there
+                elif is_there:
                     # Someone or something has changed it since: what was written now is right.
                     os.replace(place, self._temporary("damaged"))
                 if not place.is_dir():
                     os.replace(temporary, place)
-                read = {**_ancestors(inputs), **{name: snapshot.id for name, snapshot in inputs.items()}}
                 previous = self._state(asset)
-                made_of = {"latest": identity, "inputs": read, "settings": dict(settings or {})}
+                made_of = {"latest": identity, "inputs": _read(inputs), "settings": dict(settings or {})}
                 keeps_audit = all(previous.get(name) == value for name, value in made_of.items())
                 self._save_state(
                     asset,
@@ -237,11 +230,32 @@ class Store:
                         "run_id": run_id,
                         "audit": previous.get("audit", {}) if keeps_audit else {},
                         "good": previous.get("good"),
+                        "made_from": made_from,
+                        "files": files,
+                        "cached": writer.cached,
                     },
                 )
                 self._prune(asset)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def keep(self, asset: str, made_from: str, inputs: Mapping[str, Snapshot], run_id: str) -> bool:
+        """Whether the newest snapshot was made from just this, and is there byte for byte: then it stays.
+
+        The run ``run_id`` is remembered as the one that kept it, for :meth:`kept_verdicts`. Verdicts stay, unless
+        something further upstream has changed and come to the same inputs.
+        """
+        with explained_os_errors(self.folder):
+            state = self._state(asset)
+            snapshot = self.latest(asset)
+            if snapshot is None or state.get("made_from") != made_from:
+                return False
+            if _checksums(snapshot.folder) != state["files"]:
+                return False
+            read = _read(inputs)
+            audit = state["audit"] if state["inputs"] == read else {}
+            self._save_state(asset, {**state, "inputs": read, "audit": audit, "kept_by": run_id})
+        return True
 
     def _mark_private(self) -> None:
         """Say in the folder itself what must not leave it: whoever copies it has not read the documentation."""
@@ -295,9 +309,6 @@ class Store:
             for file in files:
                 write_atomically(folder / file, (snapshot.folder / file).read_bytes())
 
-    def keep_record(self, record: Path) -> None:
-        """Keep a record below the folder ``publications`` that was written or changed."""
-
     def sweep(self) -> None:
         """Delete folders that killed processes left in ``tmp``."""
         for leftover in (self.folder / "tmp").glob("*"):
@@ -308,31 +319,6 @@ class Store:
         """Processes of this machine that are writing a snapshot or a release."""
         return sorted({found for path in (self.folder / "tmp").glob("*") if (found := _writer_of(path))})
 
-    def _mark_layout(self) -> None:
-        """Say in the storage which layout it has."""
-        self._require_known_layout()
-        if not (self.folder / _LAYOUT_FILE).exists():
-            with explained_os_errors(self.folder):
-                write_atomically(self.folder / _LAYOUT_FILE, to_json({"layout": LAYOUT}).encode())
-
-    def _require_known_layout(self) -> None:
-        """Raise ``ConfigError`` for a storage that other code wrote in another layout."""
-        if self._has_known_layout:
-            return
-        found = self._read(_LAYOUT_FILE)
-        if found is not None:
-            try:
-                number = json.loads(found)["layout"]
-            except (ValueError, KeyError, TypeError):
-                number = None
-            if number != LAYOUT:
-                raise ConfigError(
-                    f"{self.where}: found layout {number} of storage, expected {LAYOUT}: another version of "
-                    "dataset-pipeline wrote it",
-                    hint="Build with that version, or into another storage; releases in it stay as they are",
-                )
-        self._has_known_layout = True
-
     # -- reading ---------------------------------------------------------------------------
 
     def latest(self, asset: str) -> Snapshot | None:
@@ -342,6 +328,32 @@ class Store:
     def audit(self, asset: str) -> dict[str, Verdict]:
         """Verdicts on the newest snapshot, by check."""
         return {name: Verdict(**verdict) for name, verdict in self._state(asset).get("audit", {}).items()}
+
+    def made_from(self, asset: str) -> str | None:
+        """Fingerprint of everything that the newest snapshot was made from; None where nobody knows that."""
+        found: str | None = self._state(asset).get("made_from")
+        return found
+
+    def is_whole(self, snapshot: Snapshot, name: str) -> bool:
+        """Whether a table of the newest snapshot is what was written."""
+        files, path = self._state(snapshot.asset).get("files", {}), f"{name}.parquet"
+        place = snapshot.folder / path
+        return path in files and place.is_file() and file_sha256(place) == files[path]
+
+    def cached(self, asset: str) -> tuple[str, ...]:
+        """Tables of cached results that went into the newest snapshot."""
+        return tuple(self._state(asset).get("cached", ()))
+
+    def kept_verdicts(self, asset: str, run_id: str) -> dict[str, Verdict]:
+        """Passed checks that hold in the run ``run_id``: it has kept the snapshot, and they were made as it would make them."""
+        if self._state(asset).get("kept_by") != run_id:
+            return {}
+        made_from = self.made_from(asset)
+        return {
+            name: verdict
+            for name, verdict in self.audit(asset).items()
+            if verdict.is_passed and verdict.made_from == made_from
+        }
 
     def audited(
         self, asset: str, blocking_checks: frozenset[str], settings: Mapping[str, str] | None = None
@@ -376,19 +388,6 @@ class Store:
                 )
         return snapshot
 
-    def release_folder(self, version: str) -> Path | None:
-        """The folder of a release; None where it is not built."""
-        place = self.releases / version
-        return place if place.is_dir() else None
-
-    def releases_before(self, version: str) -> Path:  # noqa: ARG002 - a remote storage fetches what may be asked for
-        """The folder of the releases, among them the highest one below ``version``, whole."""
-        return self.releases
-
-    def publications(self) -> Path:
-        """The folder of the records of publications, as they are now."""
-        return self.folder / "publications"
-
     # -- internals -------------------------------------------------------------------------
 
     def _snapshot(self, asset: str, identity: str | None) -> Snapshot | None:
@@ -401,30 +400,11 @@ class Store:
         )
 
     def _state(self, asset: str) -> dict[str, Any]:
-        """The record of an asset; raises ``ConfigError`` where code wrote it that kept other records."""
-        self._require_known_layout()
-        path = f"state/{asset}.json"
-        found = self._read(path)
-        if found is None:
-            return {}
         try:
-            state = json.loads(found)
-        except ValueError:
-            state = None
-        if not isinstance(state, dict) or not set(state) >= _STATE_KEYS:
-            raise ConfigError(
-                f"{self.where}/{path}: not the record of a snapshot as this version of dataset-pipeline keeps it",
-                hint=f"Delete {self.where}/state, which makes the next build run every stage again; "
-                "results for single items and releases stay",
-            )
-        return state
-
-    def _read(self, path: str) -> bytes | None:
-        """A small file of the storage; None where it is not there."""
-        try:
-            return (self.folder / path).read_bytes()
+            state: dict[str, Any] = json.loads((self.folder / "state" / f"{asset}.json").read_text("utf-8"))
         except FileNotFoundError:
-            return None
+            return {}
+        return state
 
     def _save_state(self, asset: str, state: Mapping[str, Any]) -> None:
         path = self.folder / "state" / f"{asset}.json"
@@ -451,10 +431,24 @@ def content_id(folder: Path) -> str:
     ``provenance.json`` and the list of checksums that names it tell how a release was made, not
     what is in it, and stay out.
     """
+    return _content_id(_checksums(folder))
+
+
+def _content_id(files: Mapping[str, str]) -> str:
+    return _digest({path: sha for path, sha in files.items() if path.split("/")[-1] not in _NOT_CONTENT})
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Path below ``folder`` -> SHA-256 of every file, in order."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
+
+
+def _digest(files: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_CONTENT):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(bytes.fromhex(file_sha256(path)))
+    for path, sha256 in files.items():
+        digest.update(path.encode() + b"\0")
+        digest.update(bytes.fromhex(sha256))
     return digest.hexdigest()[:_ID_CHARS]
 
 
@@ -494,6 +488,11 @@ def require_made_from(snapshot: Snapshot, inputs: Mapping[str, Snapshot]) -> Non
             )
 
 
+def _read(inputs: Mapping[str, Snapshot]) -> dict[str, str]:
+    """asset -> snapshot id of ``inputs`` and of everything that was read to make them."""
+    return {**_ancestors(inputs), **{name: snapshot.id for name, snapshot in inputs.items()}}
+
+
 def _ancestors(inputs: Mapping[str, Snapshot]) -> dict[str, str]:
     """Everything that was read to make ``inputs``; raises ``GateError`` where two of them disagree."""
     read: dict[str, str] = {}
@@ -525,7 +524,6 @@ def _writer_of(temporary: Path) -> int | None:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this machine runs."""
     """Whether a process of this machine with that number is there."""
     try:
         os.kill(process, 0)

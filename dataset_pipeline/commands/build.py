@@ -13,8 +13,6 @@ import dagster as dg
 
 from dataset_pipeline.adapters.destinations import read_checksums
 from dataset_pipeline.adapters.engine import Engine, LocalEngine
-from dataset_pipeline.adapters.remote import working_folder
-from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Store, explained_os_errors, write_atomically
 from dataset_pipeline.commands.check import require_sound_settings
 from dataset_pipeline.definitions import dataset_definitions, load_dataset
@@ -86,16 +84,15 @@ class FailedGatesError(GateError):
 
 
 def dagster_home(storage: str | Path) -> Path:
-    """The folder of Dagster's history: ``$DAGSTER_HOME``, else one inside the storage folder or its working copy."""
+    """The folder of Dagster's history: ``$DAGSTER_HOME``, else one inside the storage folder."""
     if home := os.environ.get("DAGSTER_HOME"):
         return Path(home)
-    folder = working_folder(storage)
-    home_folder = folder / "dagster"
+    home_folder = Path(storage).absolute() / "dagster"
     settings = home_folder / "dagster.yaml"
     # Dagster takes a relative path from the folder it is started in, so absolute ones are written, quoted.
     places = {name: json.dumps(str(home_folder / name)) for name in ("history", "artifacts", "logs")}
     expected = _DAGSTER_YAML.format(generated=_GENERATED, **places)
-    with explained_os_errors(folder):
+    with explained_os_errors(Path(storage)):
         home_folder.mkdir(parents=True, exist_ok=True)
         written = settings.read_text(encoding="utf-8") if settings.exists() else _GENERATED
         if written.startswith(_GENERATED) and written != expected:
@@ -108,10 +105,13 @@ def build(
     storage: str | Path,
     *,
     to: str | None = None,
+    rebuild: bool = False,
     display: ProgressDisplay | None = None,
     engine: Engine | None = None,
 ) -> BuildResult:
     """Build a dataset up to asset ``to`` (by default the whole release); ``engine`` is closed at the end.
+
+    An asset whose inputs, settings and program are what they were keeps its snapshot, unless ``rebuild``.
 
     Raises ``FailedGatesError`` where a gate stopped it, ``ConfigError`` and ``OutsideWorldError`` as
     ``errors.py`` says; in each case the previous release is untouched and finished work is kept.
@@ -125,7 +125,9 @@ def build(
             f"--to {to}: no such asset; there are: {', '.join(stages.stages)}",
             hint=f"Did you mean '{near[0]}'?" if near else None,
         )
-    target = dg.AssetSelection.assets(dataset.key(to or list(stages.stages)[-1]))
+    last = stages.stages[to or list(stages.stages)[-1]]
+    keys = [dataset.key(name) for name in (*stages.upstream(last), last.name)]
+    anew = {"__".join(key.path): {"config": {"rebuild": rebuild}} for key in keys}
     engine = engine or LocalEngine()
     definitions = dg.Definitions.merge(
         dataset_definitions([dataset], storage, engine=engine, display=display),
@@ -133,15 +135,17 @@ def build(
             jobs=[
                 dg.define_asset_job(
                     "build",
-                    selection=target.upstream()
-                    & dg.AssetSelection.assets(*(dataset.key(s) for s in stages.stages)),
+                    selection=dg.AssetSelection.assets(*keys),
                     tags=dataset.run_tags,
-                    config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                    config={
+                        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                        **({"ops": anew} if rebuild else {}),
+                    },
                 )
             ]
         ),
     )
-    store = open_store(storage, dataset.config.name)
+    store = Store(storage, dataset.config.name)
     try:
         with _instance(storage) as instance:
             result = definitions.resolve_job_def("build").execute_in_process(

@@ -45,11 +45,10 @@ from dataset_pipeline.adapters import (
 )
 from dataset_pipeline.adapters.cache import ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
-from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Snapshot, Store, to_json
 from dataset_pipeline.config import DatasetConfig, Source
-from dataset_pipeline.defs import automation, checks, workers
-from dataset_pipeline.defs.stage import Dataset, Lineage, Stage, Work, explained
+from dataset_pipeline.defs import automation, checks, columns, workers
+from dataset_pipeline.defs.stage import COLUMNS_OF_SOURCES, Dataset, Lineage, Stage, Work, explained
 from dataset_pipeline.stages import (
     assignment,
     attribution,
@@ -106,7 +105,7 @@ from dataset_pipeline.stages import (
     texts,
 )
 from dataset_pipeline.stages import language as languages
-from dataset_pipeline.tables import IMAGES, OUTSIDE_PICTURES, REMOVED, empty
+from dataset_pipeline.tables import IMAGE_BYTES_ROW, IMAGES, OUTSIDE_PICTURES, REMOVED, empty
 
 _PACKAGES = (
     "dagster",
@@ -151,8 +150,10 @@ def lineage(dataset: Dataset) -> Lineage:
                 (),
                 build_raw_texts,
                 checks.raw_texts(dataset.config),
+                origins=columns.raw_texts,
                 modules=(raw, sources),
                 settings=("sources",),
+                made_from=manifests,
                 main_table="items",
                 is_private=True,
             ),
@@ -164,9 +165,11 @@ def lineage(dataset: Dataset) -> Lineage:
                 (),
                 build_raw_images,
                 checks.raw_images(dataset.config),
+                origins=columns.raw_images,
                 modules=(images, colour, sources, observation, face_detector, faces, released_images),
                 settings=("sources", "clean"),
                 reads_besides=face_settings,
+                made_from=pictures_of_sources,
                 main_table="images",
                 is_heavy=True,
             ),
@@ -178,6 +181,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("raw_texts", "raw_images"),
                 build_cleaned_items,
                 checks.cleaned_items(dataset.config),
+                origins=columns.cleaned_items,
                 modules=(
                     clean,
                     boilerplate,
@@ -192,6 +196,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ),
                 settings=("sources", "licence", "licences", "labels", "clean", "pii"),
                 reads_besides=lists_of_items,
+                made_from=models_of_texts,
                 main_table="items",
                 observes=tuple(name for name in listed_sources(dataset) if name != "decontaminate"),
             ),
@@ -203,7 +208,9 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("cleaned_items", "raw_images"),
                 build_deduplicated_items,
                 checks.deduplicated_items(dataset.config),
+                origins=columns.deduplicated_items,
                 reads_besides=decisions_and_history,
+                made_from=outside_and_taken_down,
                 observes=tuple(name for name in listed_sources(dataset) if name != "takedowns"),
                 modules=(
                     duplicates,
@@ -229,6 +236,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("deduplicated_items", "raw_images"),
                 build_train_test_split,
                 checks.train_test_split(dataset.config),
+                origins=columns.train_test_split,
                 modules=(
                     *_SPLITTING,
                     leak_search,
@@ -241,6 +249,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ),
                 settings=("duplicates", "split", "seed", *_semantic_model(dataset)),
                 reads_besides=release_before,
+                made_from=what_splits_follow,
                 main_table="items",
             ),
             Stage(
@@ -251,8 +260,10 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("train_test_split", "deduplicated_items", "cleaned_items", "raw_images"),
                 build_statistics,
                 checks.statistics(dataset.config),
+                origins=columns.statistics,
                 modules=(statistics, cleanliness, similarity, licences, figures, *_SPLITTING),
                 settings=("licence", "sources", "duplicates", "split", "statistics", "seed"),
+                made_from=functools.partial(_sections, "licences", "clean"),
                 main_table="class_balance",
             ),
             Stage(
@@ -263,8 +274,10 @@ def lineage(dataset: Dataset) -> Lineage:
                 ("train_test_split", "raw_images"),
                 build_clip_baselines,
                 checks.clip_baselines(dataset.config),
+                origins=columns.clip_baselines,
                 modules=(baselines, scores, embedding_space, cleanliness, clip, *_SPLITTING),
                 settings=("split", "baselines", "seed"),
+                made_from=clip_models,
                 main_table="leaderboard" if dataset.config.baselines.enabled else None,
                 is_heavy=dataset.config.baselines.enabled,
             ),
@@ -283,9 +296,11 @@ def lineage(dataset: Dataset) -> Lineage:
                 ),
                 build_label_quality,
                 checks.label_quality(dataset.config),
+                origins=columns.label_quality,
                 modules=(labels, intervals, classical, baselines, scores, statistics, figures, clip),
                 settings=("label_quality", "baselines", "seed"),
                 reads_besides=audited_sheet,
+                made_from=clip_models,
                 main_table="label_candidates",
             ),
             Stage(
@@ -303,8 +318,10 @@ def lineage(dataset: Dataset) -> Lineage:
                 ),
                 build_review,
                 checks.review(dataset.config),
+                origins=columns.review,
                 modules=(review, report),
                 settings=("review", "duplicates"),
+                made_from=functools.partial(_sections, "sources", "clean", "title"),
                 main_table="review",
                 is_private=True,
                 promote=promote_review,
@@ -327,6 +344,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 ),
                 build_published_archive,
                 checks.published_archive(dataset.config),
+                origins=columns.published_archive,
                 modules=(
                     release,
                     attribution,
@@ -346,11 +364,85 @@ def lineage(dataset: Dataset) -> Lineage:
                     ro_crate,
                     takedowns,
                 ),
+                made_from=everything_released,
                 main_table="metadata/items",
                 promote=promote_release,
             ),
         ),
     )
+
+
+# -- what bodies read besides audited snapshots and the settings that are asked for ----------
+
+
+def _sections(*names_and_place: Any) -> dict[str, str]:
+    """Fingerprints of sections of ``dataset.yaml``."""
+    *names, dataset, _store = names_and_place
+    config = dataset.config.model_dump(mode="json")
+    return {name: settings_version(config[name]) for name in names}
+
+
+def manifests(dataset: Dataset, _store: Store) -> dict[str, str]:
+    """What ``raw_texts`` reads."""
+    return {one.id: sources.manifest_fingerprint(one, dataset.base) for one in dataset.config.sources}
+
+
+def pictures_of_sources(dataset: Dataset, _store: Store) -> dict[str, str]:
+    """What ``raw_images`` reads; where files are is part of what it writes."""
+    found = {one.id: sources.source_fingerprint(one, dataset.base) for one in dataset.config.sources}
+    return {**found, "//base": str(dataset.base)}
+
+
+def models_of_texts(dataset: Dataset, _store: Store) -> dict[str, str]:
+    """What analyses texts."""
+    return presidio.versions(dataset.config.pii)
+
+
+def outside_and_taken_down(dataset: Dataset, store: Store) -> dict[str, str]:
+    """What ``deduplicated_items`` reads of texts' names, pictures of outside sets and what was released."""
+    before = _release_of_takedowns(dataset, store)
+    return {
+        **_sections("sources", "clean", "pii", dataset, store),
+        "takedowns": _list_fingerprint(dataset, "takedowns"),
+        "release": _release_fingerprint(before),
+    }
+
+
+def what_splits_follow(dataset: Dataset, store: Store) -> dict[str, str]:
+    """What ``train_test_split`` reads: names of texts, what was released, and a model where one is asked for."""
+    models = {} if dataset.config.split.semantic is None else clip_models(dataset, store)
+    return {
+        **_sections("sources", dataset, store),
+        "release": _release_fingerprint(_kept_release(dataset, store)),
+        **models,
+    }
+
+
+def clip_models(dataset: Dataset, store: Store) -> dict[str, str]:
+    """What embeds: weights by name or by their bytes, and at what precision."""
+    models = dataset.config.baselines.models
+    known = [clip.model_identity(model, dataset.base) for model in models]
+    return {
+        **_sections("sources", "pii", "split", dataset, store),
+        "models": settings_version(known, clip.precision() if models else ""),
+    }
+
+
+def everything_released(dataset: Dataset, store: Store) -> dict[str, str]:
+    """What ``published_archive`` reads: the whole configuration, pictures, lists beside it, and the release before."""
+    config, base = dataset.config, dataset.base
+    return {
+        **pictures_of_sources(dataset, store),
+        "//config": settings_version(config.model_dump_json()),  # in its order, which documents follow
+        "//takedowns": _list_fingerprint(dataset, "takedowns"),
+        "//comparison": settings_version(sources.read_comparison(config.comparison, base)),
+        "//mirrors": settings_version(mirrors.read_measured(base / config.mirrors)),
+        "//release": _release_fingerprint(archive.previous_release(store.releases, config.version)),
+    }
+
+
+def _release_fingerprint(release: Path | None) -> str:
+    return "" if release is None else f"{release.name} {archive.list_checksum(release)}"
 
 
 def _semantic_model(dataset: Dataset) -> tuple[str, ...]:
@@ -438,7 +530,7 @@ def _release_of_takedowns(dataset: Dataset, store: Store) -> Path | None:
     """The newest release of a lower version, where there are takedowns."""
     if dataset.config.takedowns is None:
         return None
-    return archive.previous_release(store.releases_before(dataset.config.version), dataset.config.version)
+    return archive.previous_release(store.releases, dataset.config.version)
 
 
 def _observable(
@@ -453,9 +545,7 @@ def _observable(
     )
     def observe(context: Any) -> dg.DataVersion:
         with explained():
-            return dg.DataVersion(
-                fingerprint(open_store(context.resources.storage.root, dataset.config.name))
-            )
+            return dg.DataVersion(fingerprint(Store(context.resources.storage.root, dataset.config.name)))
 
     return observe
 
@@ -465,32 +555,38 @@ def _observable(
 
 def build_raw_texts(work: Work) -> None:
     """Manifests, row for row."""
-    frames = [
-        raw.raw_items(sources.read_manifest(source, work.dataset.base), source)
-        for source in work.config.sources
-    ]
+    read = _manifests(work, work.config.sources)
+    frames = [raw.raw_items(manifest, source) for manifest, source in read]
     work.writer.table("items", pl.concat(frames, how="diagonal").collect())
-    given = [
-        raw.annotations(sources.read_manifest(source, work.dataset.base), source)
-        for source in work.config.sources
-    ]
+    given = [raw.annotations(manifest, source) for manifest, source in read]
+    _tell_columns(work, read)
     work.writer.table("annotations", pl.concat(given).sort("item_id", "annotator").collect())
+
+
+def _manifests(work: Work, of: Sequence[Source]) -> list[tuple[pl.LazyFrame, Source]]:
+    return [(sources.read_manifest(source, work.dataset.base), source) for source in of]
+
+
+def _tell_columns(work: Work, read: Sequence[tuple[pl.LazyFrame, Source]]) -> None:
+    """Which columns the manifests have, for the lineage of columns."""
+    work.writer.facts[COLUMNS_OF_SOURCES] = {
+        source.id: [name for name in manifest.collect_schema().names() if name != IMAGE_BYTES_ROW]
+        for manifest, source in read
+    }
 
 
 def build_raw_images(work: Work) -> None:
     """List the images, hash what is new, decode each distinct content once."""
-    work.writer.table("images", _with_faces(work, _scanned(work, work.config.sources)))
+    read = _manifests(work, work.config.sources)
+    work.writer.table("images", _with_faces(work, _scanned(work, read)))
+    _tell_columns(work, read)
 
 
-def _scanned(work: Work, of: Sequence[Source]) -> pl.LazyFrame:
-    """IMAGES of these sources."""
+def _scanned(work: Work, read: Sequence[tuple[pl.LazyFrame, Source]]) -> pl.LazyFrame:
+    """IMAGES of the sources whose manifests are ``read``."""
     settings = work.config.clean.images
-    listed = pl.concat(
-        [
-            sources.list_images(source, work.dataset.base, sources.read_manifest(source, work.dataset.base))
-            for source in of
-        ]
-    )
+    base = work.dataset.base
+    listed = pl.concat([sources.list_images(source, base, manifest) for manifest, source in read])
     located = observation.hashed_images(work.cache, listed, work.engine, work.progress("image files read"))
     # Thresholds judge what was measured: only what is measured depends on the scan.
     version = settings_version(code_version(images, colour), settings.max_pixels)
@@ -677,7 +773,7 @@ def _decontaminated(work: Work, items: pl.LazyFrame, decided: pl.DataFrame) -> p
     of_pictures = [source for one in sets if (source := outside_sets.image_source(one, base)) is not None]
     pictures = pl.LazyFrame(schema=dict(OUTSIDE_PICTURES))
     if of_pictures:
-        scanned = _scanned(work, of_pictures)
+        scanned = _scanned(work, _manifests(work, of_pictures))
         if work.config.pii.images.faces == "blur":
             scanned = _with_faces(work, scanned)  # else a picture and its blurred copy would not look alike
         pictures = decontamination.outside_pictures(scanned)
@@ -800,7 +896,7 @@ def _semantic_vectors(work: Work) -> dict[str, semantic.Vectors]:
     if settings is None:
         return {}
     model = next(one for one in work.config.baselines.models if one.name == settings.model)
-    encoder = clip.LazyEncoder(model, base)
+    encoder = functools.cache(functools.partial(clip.load_encoder, model, base))
     identity = clip.model_identity(model, base)
     items, pictures = _embedded_items(work, "deduplicated_items")
     found = {}
@@ -832,7 +928,7 @@ def _kept_release(dataset: Dataset, store: Store) -> Path | None:
     """The newest release of a lower version, where the split is to keep what was released."""
     if dataset.config.split.keep == "none" or dataset.config.split.method == "published":
         return None
-    return archive.previous_release(store.releases_before(dataset.config.version), dataset.config.version)
+    return archive.previous_release(store.releases, dataset.config.version)
 
 
 def build_review(work: Work) -> None:
@@ -1022,11 +1118,8 @@ def _embedding_matrix(
     """Embeddings of the pictures or texts ``of``, in their order, from the cache where they are there."""
     table, key, function, noun, modules = _EMBEDDED[kind]
     version = settings_version(code_version(*modules), identity, clip.precision(), *_hides(work.config))
-    # What was trained here has its weights here; a GPU of this machine decides in what precision all are embedded.
-    is_anywhere = isinstance(encoder, clip.LazyEncoder) and clip.precision() == clip.CPU_PRECISION
-    engine = work.engine.for_models() if is_anywhere else InlineEngine()
     work.cache.results(
-        table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), engine,
+        table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), InlineEngine(),
         progress=work.progress(f"{model_name}: {noun} embedded"),
     )  # fmt: skip
     return work.cache.matrix(table, version, key, of[key], "embedding")
@@ -1055,9 +1148,10 @@ def _encoder(
     config = work.config
     if model.train is None:
         identity = clip.model_identity(model, work.dataset.base)
+        load = functools.cache(functools.partial(clip.load_encoder, model, work.dataset.base))
         return (
             identity,
-            clip.LazyEncoder(model, work.dataset.base),
+            load,
             f"open_clip {model.architecture}, weights {model.pretrained}, not trained on this dataset",
         )
     captions = baselines.training_captions(items, config.baselines.prompts)
@@ -1068,7 +1162,7 @@ def _encoder(
     identity = clip.training_identity(
         model, known["sha256"].to_list(), known["captions"].to_list(), seed, work.dataset.base
     ) + "".join(f"-{part}" for part in _hides(config))
-    checkpoint = work.cache.file("models", f"{identity}-{code_version(*_SEEING)}.pt")
+    checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(*_SEEING)}.pt"
     train = functools.cache(
         functools.partial(
             clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), seed,
@@ -1201,7 +1295,7 @@ def build_published_archive(work: Work) -> None:
     )
     written = paper.paper(config, reports)
     reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
-    before = archive.previous_release(work.store.releases_before(config.version), config.version)
+    before = archive.previous_release(work.store.releases, config.version)
     reports["diff"], older_changes = _difference(work, before, items, removed)
     measured = mirrors.read_measured(work.dataset.base / config.mirrors)
     raw_items = work.inputs["raw_texts"].table("items")

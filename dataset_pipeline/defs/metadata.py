@@ -6,13 +6,19 @@ anything that a stage or a report does not already hold.
 
 import base64
 import io
-from collections.abc import Mapping
-from typing import Any
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
 
 from dataset_pipeline.adapters.store import Snapshot
+from dataset_pipeline.defs.columns import Origins
+from dataset_pipeline.stages.diff import TableChanges
 from dataset_pipeline.stages.gates import Outcome
 from dataset_pipeline.tables import COLUMN_MEANINGS, THUMBNAIL_SIDE_PX
 
@@ -21,8 +27,78 @@ _SHEET_PICTURES = 12
 _HIDDEN = frozenset({"thumbnail", "group_keys", "author"})
 
 
-def of_snapshot(snapshot: Snapshot, main_table: str | None, *, is_private: bool) -> dict[str, Any]:
-    """Metadata of a materialisation."""
+CODE_VARIABLE: Final = "DATASET_PIPELINE_CODE_URL"
+"""Where this program's files can be read, such as https://github.com/you/repository/blob/COMMIT."""
+_DAGSTER_DEV_VARIABLE: Final = "DAGSTER_IS_DEV_CLI"
+
+
+def of_code(body: Any, modules: Sequence[ModuleType], config_path: Path | None) -> dict[str, Any]:
+    """Metadata of an asset's definition: the code that makes it, and its ``dataset.yaml``.
+
+    On the machine of whoever runs ``dataset-pipeline dev`` these are files; elsewhere they are addresses below
+    ``$DATASET_PIPELINE_CODE_URL``, where that is set, and nothing otherwise: paths of another machine lead nowhere.
+    """
+    root = Path(__file__).parents[2]
+    code = body.__code__
+    places = [
+        (
+            Path(code.co_filename),
+            code.co_firstlineno,
+            f"{body.__name__}: what the asset reads, calls and writes",
+        )
+    ]
+    places += [(Path(str(module.__file__)), 1, f"{module.__name__}: the method") for module in modules[:1]]
+    address = os.environ.get(CODE_VARIABLE, "").rstrip("/")
+    is_here = not address and os.environ.get(_DAGSTER_DEV_VARIABLE)
+    if config_path is not None and (is_here or config_path.is_relative_to(Path.cwd())):
+        places.append((config_path, 1, f"{config_path.name}: its settings"))
+    if not (address or is_here):
+        return {}
+    with warnings.catch_warnings():
+        # Users can do nothing about it; the pinned version of Dagster keeps what the warning says may change.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        links = [
+            dg.LocalFileCodeReference(file_path=str(path), line_number=line, label=label)
+            if is_here
+            else dg.UrlCodeReference(url=f"{address}/{_below(path, root)}#L{line}", label=label)
+            for path, line, label in places
+        ]
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=links)}
+
+
+def _below(path: Path, root: Path) -> str:
+    """Path in the repository: the program's folder is in its root, and so is the folder that it was started in."""
+    return path.relative_to(root if path.is_relative_to(root) else Path.cwd()).as_posix()
+
+
+def of_changes(changes: TableChanges | None, before: Snapshot | None) -> dict[str, Any]:
+    """Metadata of what differs from the version before; empty where there is none or its rows have no key."""
+    if changes is None or before is None:
+        return {}
+    rows = {"rows_added": changes.added, "rows_removed": changes.removed, "rows_changed": changes.changed}
+    shown: dict[str, Any] = {**rows, "compared_with": before.id}
+    if changes.changed_by_column:
+        shown["changed_columns"] = markdown_table(
+            pl.DataFrame(list(changes.changed_by_column.items()), schema=["column", "rows"], orient="row")
+        )
+    for name, columns in (
+        ("columns_added", changes.columns_added),
+        ("columns_gone", changes.columns_removed),
+    ):
+        if columns:
+            shown[name] = ", ".join(columns)
+    return shown
+
+
+def of_snapshot(
+    snapshot: Snapshot,
+    main_table: str | None,
+    *,
+    is_private: bool,
+    origins: Origins | None = None,
+    key: Callable[[str], dg.AssetKey] = dg.AssetKey,
+) -> dict[str, Any]:
+    """Metadata of a materialisation; ``origins``: where its main table's columns come from, by ``key`` of an asset."""
     files = [path for path in snapshot.folder.rglob("*") if path.is_file()]
     shown: dict[str, Any] = {
         "dagster/uri": str(snapshot.folder),
@@ -33,12 +109,24 @@ def of_snapshot(snapshot: Snapshot, main_table: str | None, *, is_private: bool)
         table = snapshot.table(main_table)
         schema = table.collect_schema()
         shown["dagster/row_count"] = int(table.select(pl.len()).collect().item())
+        whys = {name: origin.why for name, origin in (origins or {}).items()}
         shown["dagster/column_schema"] = dg.TableSchema(
             [
-                dg.TableColumn(name, str(dtype), description=COLUMN_MEANINGS.get(name))
+                dg.TableColumn(
+                    name,
+                    str(dtype),
+                    description="; ".join(filter(None, [COLUMN_MEANINGS.get(name), whys.get(name)])) or None,
+                )
                 for name, dtype in schema.items()
             ]
         )
+        if origins:
+            shown["dagster/column_lineage"] = dg.TableColumnLineage(
+                {
+                    name: [dg.TableColumnDep(key(asset), column) for asset, column in origins[name].columns]
+                    for name in schema
+                }
+            )
         if not is_private:
             shown["sample"] = markdown_table(table.head(_SAMPLE_ROWS).collect())
         if "thumbnail" in schema:
@@ -71,7 +159,10 @@ def outcome_line(shown: Mapping[str, Any]) -> str:
         parts.append(f"{shown['dagster/row_count']:,} rows")
     if shown.get("removed_rows"):
         parts.append(f"{shown['removed_rows']:,} removed")
-    return ", ".join(parts) or f"{shown['dagster/size_bytes'] / 2**20:,.1f} MiB"
+    parts = parts or [f"{shown['dagster/size_bytes'] / 2**20:,.1f} MiB"]
+    if shown.get("is_kept"):
+        parts.append("as it was")
+    return ", ".join(parts)
 
 
 def of_outcome(outcome: Outcome, snapshot_id: str, remedy: str) -> dict[str, Any]:

@@ -15,15 +15,21 @@ from types import ModuleType
 from typing import Any
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from dataset_pipeline.adapters.cache import Progress, ResultCache, code_version, settings_version
+from dataset_pipeline.adapters.cache import (
+    Progress,
+    ResultCache,
+    code_version,
+    program_version,
+    settings_version,
+)
 from dataset_pipeline.adapters.engine import Engine, engine_named, one_thread_of_algebra
-from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict, require_made_from
 from dataset_pipeline.config import DatasetConfig, asset_prefix
-from dataset_pipeline.defs import automation, metadata
+from dataset_pipeline.defs import automation, columns, metadata
 from dataset_pipeline.errors import DatasetPipelineError
+from dataset_pipeline.stages.diff import TableChanges, table_changes
 from dataset_pipeline.stages.gates import Outcome, Severity
 
 OWNERS = ["team:dataset"]
@@ -32,6 +38,8 @@ DATASET_TAG = "dataset"
 HEAVY_POOL = "heavy"
 """Pool of the stages that use every core and much memory: runs with one of them are taken from the queue one by one."""
 _LOG_EVERY_SECONDS = 5.0
+COLUMNS_OF_SOURCES = "columns_of_sources"
+"""Name of the fact that says which columns the sources' manifests have."""
 
 
 class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -39,11 +47,11 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     root: str = "storage"
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
-    _building: dict[str, Store] = PrivateAttr(default_factory=dict)
+    _building: set[str] = PrivateAttr(default_factory=set)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
         """Begin a run, which holds nothing yet."""
-        self._held, self._building = ExitStack(), {}
+        self._held, self._building = ExitStack(), set()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
         """End a run: other builds of its datasets may begin."""
@@ -51,11 +59,11 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def to_build(self, dataset: str, waiting: Callable[[], None]) -> Store:
         """The store of ``dataset``, which this run alone builds from now on until it ends; see ``Store.building``."""
+        store = Store(self.root, dataset)
         if dataset not in self._building:
-            store = open_store(self.root, dataset)
             self._held.enter_context(store.building(waiting))
-            self._building[dataset] = store
-        return self._building[dataset]
+            self._building.add(dataset)
+        return store
 
 
 class EngineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -73,6 +81,17 @@ class EngineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield made
         finally:
             made.close()
+
+
+class Launch(dg.Config):
+    """What a person may say for one launch of an asset."""
+
+    rebuild: bool = Field(
+        default=False,
+        description="Compute the asset and judge it again, although everything it is made of is as it was. Without this, "
+        "an asset whose inputs, settings and program have not changed keeps its snapshot and its passed checks. "
+        "Results of single items come from the cache in either case; 'dataset-pipeline gc' deletes those.",
+    )
 
 
 class ProgressDisplay:
@@ -100,6 +119,8 @@ class Dataset:
 
     config: DatasetConfig
     base: Path
+    path: Path | None = None
+    """The file itself, where it came from one."""
 
     @property
     def prefix(self) -> str:
@@ -180,8 +201,14 @@ class Stage:
     asset was built, nothing downstream may read it. What is decided upstream is asked for there."""
     reads_besides: Callable[[Dataset, Store], Mapping[str, str]] | None = None
     """Fingerprints of what the body reads that is neither an asset nor a setting; kept and asked for like settings."""
+    made_from: Callable[[Dataset, Store], Mapping[str, str]] | None = None
+    """Fingerprints of everything else that decides about what the body writes: other sections of ``dataset.yaml``,
+    files, releases. Where they, the inputs, the settings and the program are what they were, the snapshot is kept.
+    None where nobody can say: then it is written anew every time."""
     main_table: str | None = None
     """The Parquet table that people mean when they ask how many rows the asset has."""
+    origins: Callable[[DatasetConfig, columns.Manifests], columns.Origins] | None = None
+    """Where the columns of the main table come from."""
     observes: tuple[str, ...] = ()
     """Source assets that it reads directly, beside the sources of assets that read nothing else."""
     is_heavy: bool = False
@@ -214,7 +241,7 @@ class Lineage:
             name: store.audited(
                 name, self.stages[name].blocking_gates, self.settings(self.stages[name], store)
             )
-            for name in self._upstream(stage)
+            for name in self.upstream(stage)
         }
         return {name: audited[name] for name in stage.reads}
 
@@ -224,16 +251,33 @@ class Lineage:
         besides = stage.reads_besides(self.dataset, store) if stage.reads_besides else {}
         return {**{name: settings_version(config[name]) for name in stage.settings}, **besides}
 
+    def made_from(
+        self, store: Store, stage: Stage, inputs: Mapping[str, Snapshot], settings: Mapping[str, str]
+    ) -> str | None:
+        """Fingerprint of everything that decides about a snapshot of ``stage`` and about its gates' verdicts.
+
+        None where the stage cannot say what it reads.
+        """
+        if stage.made_from is None:
+            return None
+        return settings_version(
+            program_version(),
+            {name: snapshot.id for name, snapshot in inputs.items()},
+            settings,
+            stage.made_from(self.dataset, store),
+            self._verdicts(store, stage),
+        )
+
     def nearest_reads(self, stage: Stage) -> list[str]:
         """What ``stage`` reads, less what it also reaches through another of its inputs.
 
         This is the lineage that people see: the main line without short cuts. The order of runs is
         the same, and :meth:`audited_inputs` asks for every asset upstream in any case.
         """
-        further = {name for read in stage.reads for name in self._upstream(self.stages[read])}
+        further = {name for read in stage.reads for name in self.upstream(self.stages[read])}
         return [name for name in stage.reads if name not in further]
 
-    def _upstream(self, stage: Stage) -> list[str]:
+    def upstream(self, stage: Stage) -> list[str]:
         """Every asset upstream of ``stage``, in the order of the pipeline."""
         wanted, open_names = set[str](), list(stage.reads)
         while open_names:
@@ -246,7 +290,7 @@ class Lineage:
     def _verdicts(self, store: Store, stage: Stage) -> list[dict[str, Any]]:
         """What the gates upstream of ``stage`` found, in the order of the pipeline."""
         found = []
-        for name in self._upstream(stage):
+        for name in self.upstream(stage):
             verdicts = store.audit(name)
             found += [
                 {
@@ -263,6 +307,7 @@ class Lineage:
 
     def definitions(self) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         """Every stage as an asset, and its gates as asset checks."""
+        program_version()  # of what was loaded, whatever is installed while it runs
         made: list[dg.AssetsDefinition | dg.AssetChecksDefinition] = []
         for stage in self.stages.values():
             made.append(self._asset(stage))
@@ -271,10 +316,10 @@ class Lineage:
         return made
 
     def _asset(self, stage: Stage) -> dg.AssetsDefinition:
-        dataset, config = self.dataset, self.dataset.config
+        dataset = self.dataset
         sources = [dataset.key(name) for name in stage.observes]
         if not stage.reads:
-            sources += [dataset.key(f"source_{source.id}") for source in config.sources]
+            sources += [dataset.key(f"source_{source.id}") for source in dataset.config.sources]
 
         @dg.asset(
             key=dataset.key(stage.name),
@@ -284,42 +329,64 @@ class Lineage:
             owners=OWNERS,
             description=stage.description,
             code_version=code_version(*stage.modules),
+            metadata=metadata.of_code(stage.body, stage.modules, dataset.path),
             automation_condition=automation.build_after_changes(sources),
             pool=HEAVY_POOL if stage.is_heavy else None,
             required_resource_keys={"storage", "display", "engine"},
         )
-        def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        def materialise(context: dg.AssetExecutionContext, config: Launch) -> dg.MaterializeResult[Any]:
             display: ProgressDisplay = context.resources.display
             with explained(), one_thread_of_algebra():
-                store = context.resources.storage.to_build(config.name, _waiting(context, config.name))
+                name = dataset.config.name
+                store = context.resources.storage.to_build(name, _waiting(context, name))
                 store.sweep()
                 display.started(stage.name)
                 inputs = self.audited_inputs(store, stage)
                 settings = self.settings(stage, store)
-                cache = ResultCache(store.cache, store.remote)
-                with store.writing(stage.name, inputs, settings, context.run.run_id) as writer:
-                    stage.body(
-                        Work(
-                            dataset=dataset,
-                            inputs=inputs,
-                            writer=writer,
-                            cache=cache,
-                            engine=context.resources.engine,
-                            progress=_progress(context, stage.name),
-                            run_id=context.run.run_id,
-                            store=store,
-                            verdicts=self._verdicts(store, stage),
+                made_from = self.made_from(store, stage, inputs, settings)
+                is_kept = (
+                    made_from is not None
+                    and not config.rebuild
+                    and store.keep(stage.name, made_from, inputs, context.run.run_id)
+                )
+                before, changes = _comparable(store, stage), None
+                cache = ResultCache(store.cache)
+                if is_kept:
+                    cache.mark_used(store.cached(stage.name))
+                else:
+                    with store.writing(stage.name, inputs, settings, context.run.run_id, made_from) as writer:
+                        stage.body(
+                            Work(
+                                dataset=dataset,
+                                inputs=inputs,
+                                writer=writer,
+                                cache=cache,
+                                engine=context.resources.engine,
+                                progress=_progress(context, stage.name),
+                                run_id=context.run.run_id,
+                                store=store,
+                                verdicts=self._verdicts(store, stage),
+                            )
                         )
-                    )
-                cache.send_files()
-                snapshot = store.latest(stage.name)
-                if snapshot is None:
-                    raise RuntimeError(
-                        f"{stage.name} was written but cannot be read back from {store.folder}"
-                    )
-                if not stage.blocking_gates and stage.promote is not None:
-                    stage.promote(dataset, store, snapshot)
-            shown = metadata.of_snapshot(snapshot, stage.main_table, is_private=stage.is_private)
+                        writer.cached = tuple(sorted(cache.asked_for))
+                        changes = _changes(stage, before, Snapshot(stage.name, "", writer.folder))
+            snapshot = store.latest(stage.name)
+            if snapshot is None:
+                raise RuntimeError(f"{stage.name} was written but cannot be read back from {store.folder}")
+            if not stage.blocking_gates and stage.promote is not None:
+                stage.promote(dataset, store, snapshot)
+            shown = {
+                **metadata.of_snapshot(
+                    snapshot,
+                    stage.main_table,
+                    is_private=stage.is_private,
+                    origins=stage.origins
+                    and stage.origins(dataset.config, snapshot.facts.get(COLUMNS_OF_SOURCES, {})),
+                    key=dataset.key,
+                ),
+                **metadata.of_changes(changes, before),
+                "is_kept": is_kept,
+            }
             display.finished(stage.name, metadata.outcome_line(shown))
             return dg.MaterializeResult(data_version=dg.DataVersion(snapshot.id), metadata=shown)
 
@@ -356,19 +423,26 @@ class Lineage:
                 inputs = self.audited_inputs(store, stage)
                 require_made_from(snapshot, inputs)
                 selected = sorted(check_key.name for check_key in context.selected_asset_check_keys)
+                kept = store.kept_verdicts(stage.name, context.run.run_id)
+                made_from = store.made_from(stage.name)
                 outcomes = {
-                    name: gates[name].judge(Audit(dataset=dataset, snapshot=snapshot, inputs=inputs))
+                    name: Outcome(True, kept[name].summary, kept[name].numbers)
+                    if name in kept
+                    else gates[name].judge(Audit(dataset=dataset, snapshot=snapshot, inputs=inputs))
                     for name in gates
                     if name in selected
                 }
                 store.record_audit(
                     snapshot,
                     [
-                        Verdict(name, outcome.is_passed, gates[name].is_blocking, outcome.summary)
+                        Verdict(
+                            name, outcome.is_passed, gates[name].is_blocking, outcome.summary, outcome.numbers,
+                            made_from,
+                        )
                         for name, outcome in outcomes.items()
                     ],
                     stage.blocking_gates,
-                )
+                )  # fmt: skip
                 audited = store.audit(stage.name)
                 if stage.promote is not None and all(
                     name in audited and audited[name].is_passed for name in stage.blocking_gates
@@ -386,7 +460,8 @@ class Lineage:
                     passed=outcome.is_passed,
                     severity=dg.AssetCheckSeverity.ERROR if gate.is_blocking else dg.AssetCheckSeverity.WARN,
                     description=outcome.summary,
-                    metadata=metadata.of_outcome(outcome, snapshot.id, gate.remedy),
+                    metadata=metadata.of_outcome(outcome, snapshot.id, gate.remedy)
+                    | {"is_kept": name in kept},
                 )
 
         return audit
@@ -421,6 +496,28 @@ def _waiting(
         context.resources.display.waiting(reason)
 
     return say
+
+
+_KEYS = ("item_id", "image_ref", "label", "model")
+"""Columns by which rows of a main table are found again, the first that is there."""
+
+
+def _comparable(store: Store, stage: Stage) -> Snapshot | None:
+    """The version before, where its main table is there and undamaged."""
+    before = store.latest(stage.name)
+    if before is None or stage.main_table is None or not store.is_whole(before, stage.main_table):
+        return None
+    return before
+
+
+def _changes(stage: Stage, before: Snapshot | None, now: Snapshot) -> TableChanges | None:
+    """What differs between two versions of the main table; None where there is nothing to compare."""
+    if stage.main_table is None or before is None:
+        return None
+    old, new = before.table(stage.main_table), now.table(stage.main_table)
+    names = set(old.collect_schema().names()) & set(new.collect_schema().names())
+    key = next((name for name in _KEYS if name in names), None)
+    return None if key is None else table_changes(old, new, key)
 
 
 def _progress(context: dg.AssetExecutionContext, asset: str) -> Callable[[str], Progress]:

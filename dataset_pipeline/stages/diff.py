@@ -34,6 +34,50 @@ _COUNTS: Final = ("old", "new", "added", "removed", "moved_in", "moved_out", "ch
 
 
 @dataclass(frozen=True)
+class TableChanges:
+    """What differs between two versions of a table that has one row per key."""
+
+    added: int
+    removed: int
+    changed: int
+    """Rows in both of which any column differs."""
+    changed_by_column: Mapping[str, int]
+    columns_added: tuple[str, ...]
+    columns_removed: tuple[str, ...]
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.added or self.removed or self.changed or self.columns_added or self.columns_removed)
+
+
+def table_changes(old: pl.LazyFrame, new: pl.LazyFrame, key: str) -> TableChanges:
+    """Compare two versions of a table by ``key``; a key that occurs several times counts once, in its first row.
+
+    Values are compared by their hashes, so that of each row no more than 8 bytes a column are held.
+    """
+    before, after = old.collect_schema(), new.collect_schema()
+    shared = [name for name in after if before.get(name) == after[name] and name != key]
+
+    def hashed(table: pl.LazyFrame) -> pl.LazyFrame:
+        found = table.select(key, *(pl.col(name).hash() for name in shared))
+        return found.drop_nulls(key).unique(key, keep="first", maintain_order=True)
+
+    one, other = hashed(old).collect(), hashed(new).collect()
+    both = one.join(other, on=key, suffix="//new")
+    differs = both.select(pl.col(name).ne_missing(pl.col(f"{name}//new")) for name in shared)
+    counts = {name: int(differs[name].sum()) for name in shared}
+    return TableChanges(
+        added=other.height - both.height,
+        removed=one.height - both.height,
+        changed=int(differs.select(pl.any_horizontal(shared).sum()).item()) if shared else 0,
+        changed_by_column={name: count for name, count in counts.items() if count},
+        columns_added=tuple(name for name in after if after[name] != before.get(name)),
+        columns_removed=tuple(name for name in before if before[name] != after.get(name)),
+    )
+
+
+@dataclass(frozen=True)
 class ReleaseDiff:
     """Counts and example ids of everything that differs between two releases."""
 

@@ -354,6 +354,9 @@ def spoil_asset(monkeypatch: pytest.MonkeyPatch, asset: str, spoil: Spoil) -> No
         spoil(work.writer.folder)
 
     monkeypatch.setattr(assets, name, spoiled)
+    monkeypatch.setattr(
+        "dataset_pipeline.defs.stage.program_version", lambda: f"another {name}"
+    )  # else what is there would be kept
 
 
 def downstream(found: Lineage, asset: str) -> list[str]:

@@ -12,7 +12,16 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Store, require_made_from
 from dataset_pipeline.config import DatasetConfig
-from dataset_pipeline.defs.stage import Dataset, Gate, Lineage, ProgressDisplay, Stage, StorageResource, Work
+from dataset_pipeline.defs.stage import (
+    Audit,
+    Dataset,
+    Gate,
+    Lineage,
+    ProgressDisplay,
+    Stage,
+    StorageResource,
+    Work,
+)
 from dataset_pipeline.errors import GateError
 from dataset_pipeline.stages.gates import Outcome
 
@@ -26,6 +35,8 @@ class Bench:
         self.gate_severity = "critical"
         self.promoted: list[str] = []
         self.blas_threads: set[int] = set()
+        self.written: list[str] = []
+        self.judged = 0
         self.config: dict[str, object] = {
             "name": "toy",
             "version": "1.0.0",
@@ -40,30 +51,40 @@ class Bench:
 
         def numbers(work: Work) -> None:
             self.blas_threads |= {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
+            self.written.append("numbers")
             work.writer.table("items", pl.DataFrame({"value": self.source}))
 
         def doubled(work: Work) -> None:
+            self.written.append("doubled")
             work.writer.table("items", work.inputs["numbers"].table("items").select(pl.col("value") * 2))
 
         def total(work: Work) -> None:
+            self.written.append("total")
             work.writer.json("total", int(work.inputs["doubled"].table("items").collect()["value"].sum()))
+
+        def judge(audit: Audit) -> Outcome:
+            self.judged += 1
+            smallest = audit.snapshot.table("items").select(pl.col("value").min()).collect().item()
+            return Outcome(smallest > 0, "min value", {"min": smallest})
 
         positive = Gate(
             "all_positive",
             "Every number is positive.",
             self.gate_severity,  # type: ignore[arg-type]
-            lambda audit: Outcome(
-                bool(audit.snapshot.table("items").select((pl.col("value") > 0).all()).collect().item()),
-                "min value",
-            ),
+            judge,
         )
+
+        def nothing_else(_dataset: Dataset, _store: Store) -> dict[str, str]:
+            return {}
+
         return Lineage(
             Dataset(config, self.folder),
             (
-                Stage("numbers", "raw", frozenset(), "Numbers.", (), numbers, (positive,), settings=("licence",), main_table="items"),
-                Stage("doubled", "clean", frozenset(), "Doubled.", ("numbers",), doubled, (), main_table="items"),
+                Stage("numbers", "raw", frozenset(), "Numbers.", (), numbers, (positive,), settings=("licence",),
+                      made_from=lambda _dataset, _store: {"source": str(self.source)}, main_table="items"),
+                Stage("doubled", "clean", frozenset(), "Doubled.", ("numbers",), doubled, (), made_from=nothing_else, main_table="items"),
                 Stage(
-                    "total", "release", frozenset(), "Total.", ("numbers", "doubled"), total, (),
+                    "total", "release", frozenset(), "Total.", ("numbers", "doubled"), total, (), made_from=nothing_else,
                     promote=lambda _dataset, _store, snapshot: self.promoted.append(snapshot.json("total")),
                 ),
             ),
@@ -85,18 +106,22 @@ class Bench:
             },
         )
 
-    def run(self, *assets: str, checks: bool = True) -> dg.ExecuteInProcessResult:
+    def run(self, *assets: str, checks: bool = True, rebuild: bool = False) -> dg.ExecuteInProcessResult:
         """Launch the named assets (all where none is named), as the UI would."""
         selection = (
             dg.AssetSelection.assets(*[["toy", a] for a in assets]) if assets else dg.AssetSelection.all()
         )
         if not checks:
             selection = selection.without_checks()
-        definitions = dg.Definitions.merge(
-            self.definitions(), dg.Definitions(jobs=[dg.define_asset_job("job", selection=selection)])
+        anew = {f"toy__{name}": {"config": {"rebuild": True}} for name in assets or self.lineage().stages}
+        config = {"ops": anew} if rebuild else {}
+        job = dg.define_asset_job("job", selection=selection, config=config)
+        definitions = dg.Definitions.merge(self.definitions(), dg.Definitions(jobs=[job]))
+        self.written.clear()
+        self.judged = 0
+        return definitions.resolve_job_def("job").execute_in_process(
+            instance=self.instance, raise_on_error=False
         )
-        job = definitions.resolve_job_def("job")
-        return job.execute_in_process(instance=self.instance, raise_on_error=False)
 
 
 @pytest.fixture
