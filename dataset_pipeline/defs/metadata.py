@@ -165,9 +165,11 @@ def outcome_line(shown: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def of_outcome(outcome: Outcome, snapshot_id: str, remedy: str) -> dict[str, Any]:
-    """Metadata of a check's result: what was found, in which snapshot, and what to do."""
+def of_outcome(outcome: Outcome, snapshot_id: str, expected: str, remedy: str) -> dict[str, Any]:
+    """Metadata of a check's result: what was expected and found, in how many rows and which, and what to do."""
     shown: dict[str, Any] = {
+        "expected": expected,
+        "found": outcome.summary,
         "snapshot": snapshot_id,
         **{k: v for k, v in outcome.numbers.items() if v is not None},
     }

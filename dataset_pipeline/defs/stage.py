@@ -460,7 +460,7 @@ class Lineage:
                     passed=outcome.is_passed,
                     severity=dg.AssetCheckSeverity.ERROR if gate.is_blocking else dg.AssetCheckSeverity.WARN,
                     description=outcome.summary,
-                    metadata=metadata.of_outcome(outcome, snapshot.id, gate.remedy)
+                    metadata=metadata.of_outcome(outcome, snapshot.id, gate.description, gate.remedy)
                     | {"is_kept": name in kept},
                 )
 

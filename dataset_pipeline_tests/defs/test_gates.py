@@ -24,7 +24,7 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.store import Snapshot, to_json
 from dataset_pipeline.definitions import CONFIGS_VARIABLE, STORAGE_VARIABLE
-from dataset_pipeline.defs import assets
+from dataset_pipeline.defs import assets, metadata
 from dataset_pipeline.defs.stage import Audit, Gate, Lineage, Work
 from dataset_pipeline.stages import diff, release
 from dataset_pipeline.stages.gates import EXAMPLE_ROWS, Outcome
@@ -337,7 +337,13 @@ def test_gate_fails_on_bad_data_with_numbers_and_examples(
         return
     assert outcome.examples is not None
     assert 1 <= outcome.examples.height <= EXAMPLE_ROWS
-    shown = outcome.summary + str(outcome.numbers) + str(outcome.examples.to_dicts())
+    gate = gate_of(built, asset, name)
+    page = metadata.of_outcome(outcome, "0", gate.description, gate.remedy)
+    assert {"expected", "found", "snapshot", "examples", "remedy"} < set(page), "what a check's page tells"
+    counts = [value for value in page.values() if isinstance(value, int) and not isinstance(value, bool)]
+    assert any(value > 0 for value in counts), "how many rows it is about"
+    shown = str({key: getattr(value, "value", value) for key, value in page.items() if key != "remedy"})
+    shown += str(outcome.examples.to_dicts())
     assert not re.search(r"ada\.example|Mail|mail|7946", shown), shown
 
 

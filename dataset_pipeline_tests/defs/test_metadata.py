@@ -123,7 +123,8 @@ def test_data_cannot_become_markup() -> None:
 
 def test_outcome_of_a_failed_check(tmp_path: Path) -> None:
     outcome = Outcome(False, "2 rows", {"rows": 2}, pl.DataFrame({"item_id": ["a", "b"]}))
-    shown = metadata.of_outcome(outcome, "abc", "Mend it.")
+    shown = metadata.of_outcome(outcome, "abc", "No rows.", "Mend it.")
+    assert (shown["expected"], shown["found"]) == ("No rows.", "2 rows")
     assert shown["rows"] == 2
     assert shown["snapshot"] == "abc"
     assert shown["remedy"] == "Mend it."
@@ -131,4 +132,8 @@ def test_outcome_of_a_failed_check(tmp_path: Path) -> None:
 
 
 def test_a_passed_check_needs_no_remedy() -> None:
-    assert metadata.of_outcome(Outcome(True, "fine"), "abc", "Mend it.") == {"snapshot": "abc"}
+    assert metadata.of_outcome(Outcome(True, "fine"), "abc", "Fine.", "Mend it.") == {
+        "expected": "Fine.",
+        "found": "fine",
+        "snapshot": "abc",
+    }
