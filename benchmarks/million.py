@@ -142,8 +142,8 @@ def document(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "|---|" + "---:|" * len(sizes)
     totals = [sum(map(_cost, one["costs"].values()), Cost()) for one in runs]
     for what, cells in (
-        ("minutes", [f"{total.seconds / 60:.1f}" for total in totals]),
-        ("CPU minutes", [f"{total.cpu_seconds / 60:.1f}" for total in totals]),
+        ("minutes, build and verification", [f"{total.seconds / 60:.1f}" for total in totals]),
+        ("CPU minutes, likewise", [f"{total.cpu_seconds / 60:.1f}" for total in totals]),
         (
             "CPU milliseconds an item",
             [f"{1000 * t.cpu_seconds / n:.1f}" for t, n in zip(totals, sizes, strict=True)],
@@ -152,7 +152,10 @@ def document(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
         ("source, GB", [f"{one['source_bytes'] / 1e9:.2f}" for one in runs]),
         ("release, GB", [f"{one['release_bytes'] / 1e9:.2f}" for one in runs]),
         ("storage with caches and snapshots, GB", [f"{one['storage_bytes'] / 1e9:.2f}" for one in runs]),
-        ("written to disk, GB", [f"{total.written_bytes / 1e9:.2f}" for total in totals]),
+        (
+            "written to disk, GB",
+            [f"{t.written_bytes / 1e9:.2f}" if t.written_bytes else "not measured" for t in totals],
+        ),
     ):
         yield f"| {what} | " + " | ".join(cells) + " |"
     yield ""
@@ -189,12 +192,14 @@ def _cost(fields: dict[str, Any]) -> Cost:
 
 
 def _stage_cell(cost: Cost) -> str:
+    if not cost.peak_bytes:
+        return "not measured"
     return f"{cost.cpu_seconds:,.1f} ({cost.seconds:,.0f}), {cost.peak_bytes / 2**30:.2f}"
 
 
 def _growth(sizes: Sequence[int], costs: Sequence[Cost]) -> str:
     """The exponent between two sizes; none where the smaller one took no time worth the name."""
-    if costs[0].cpu_seconds < 1:
+    if costs[0].cpu_seconds < 1 or not costs[1].cpu_seconds:
         return ""
     return f"{math.log(costs[1].cpu_seconds / costs[0].cpu_seconds) / math.log(sizes[1] / sizes[0]):.2f}"
 
