@@ -18,9 +18,7 @@ from dataset_pipeline.adapters.ray_engine import RETRIES, RayEngine
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 from dataset_pipeline_tests.building import Bench, bench, contents, failures
 
-PATIENCE_SECONDS = 60
-_SOON = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
-"""How Ray notices that a node has gone: within seconds, for the tests."""
+PATIENCE_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,6 @@ def cluster() -> Iterator[Any]:
             head_node_args={
                 "num_cpus": 1,
                 "include_dashboard": False,
-                "_system_config": _SOON,
             },
             shutdown_at_exit=False,
         )
