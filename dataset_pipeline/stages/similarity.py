@@ -573,8 +573,11 @@ def _greys(pictures: Values) -> tuple[Values, Values]:
     across, down = np.gradient(grey, axis=2), np.gradient(grey, axis=1)
     small = np.stack([grey, across, across * _AXIS, down, down * _AXIS[:, None]])
     half = THUMBNAIL_SIDE_PX // 2
-    small = small.reshape(5, -1, half, 2, half, 2).mean(axis=(3, 5))[:, :, 1:-1, 1:-1]
-    small = small.reshape(5, -1, (half - 2) ** 2)
+    inside = small[:, :, 2:-2, 2:-2]
+    rows = (
+        inside[:, :, ::2] + inside[:, :, 1::2]
+    )  # slices: a mean over two axes of two takes four times as long
+    small = ((rows[..., ::2] + rows[..., 1::2]) * np.float32(0.25)).reshape(5, -1, (half - 2) ** 2)
     small -= small.mean(axis=2, keepdims=True)
     # Orthonormal by Gram and Schmidt; a direction in which hardly anything changes is left out.
     slopes = np.zeros_like(small)
