@@ -40,18 +40,12 @@ def of_code(body: Any, modules: Sequence[ModuleType], config_path: Path | None) 
     """
     root = Path(__file__).parents[2]
     code = body.__code__
-    places = [
-        (
-            Path(code.co_filename),
-            code.co_firstlineno,
-            f"{body.__name__}: what the asset reads, calls and writes",
-        )
-    ]
-    places += [(Path(str(module.__file__)), 1, f"{module.__name__}: the method") for module in modules[:1]]
+    places = [(Path(code.co_filename), code.co_firstlineno, body.__name__)]
+    places += [(Path(str(module.__file__)), 1, module.__name__.split(".", 1)[-1]) for module in modules[:1]]
     address = os.environ.get(CODE_VARIABLE, "").rstrip("/")
     is_here = not address and os.environ.get(_DAGSTER_DEV_VARIABLE)
     if config_path is not None and (is_here or config_path.is_relative_to(Path.cwd())):
-        places.append((config_path, 1, f"{config_path.name}: its settings"))
+        places.append((config_path, 1, config_path.name))
     if not (address or is_here):
         return {}
     with warnings.catch_warnings():

@@ -45,11 +45,6 @@ class TableChanges:
     columns_added: tuple[str, ...]
     columns_removed: tuple[str, ...]
 
-    @property
-    def is_any(self) -> bool:
-        """Whether anything differs."""
-        return bool(self.added or self.removed or self.changed or self.columns_added or self.columns_removed)
-
 
 def table_changes(old: pl.LazyFrame, new: pl.LazyFrame, key: str) -> TableChanges:
     """Compare two versions of a table by ``key``; a key that occurs several times counts once, in its first row.

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store
-from dataset_pipeline.defs import metadata
+from dataset_pipeline.defs import assets, metadata
+from dataset_pipeline.stages import review
+from dataset_pipeline.stages.diff import table_changes
 from dataset_pipeline.stages.gates import Outcome
 from dataset_pipeline.tables import THUMBNAIL_SIDE_PX
 from dataset_pipeline_tests.building import Bench
@@ -137,3 +139,50 @@ def test_a_passed_check_needs_no_remedy() -> None:
         "found": "fine",
         "snapshot": "abc",
     }
+
+
+def references(monkeypatch: pytest.MonkeyPatch, config: Path, **variables: str) -> list[tuple[str, str]]:
+    """(where it leads, label) of an asset's code references under these environment variables."""
+    for name in (metadata.CODE_VARIABLE, "DAGSTER_IS_DEV_CLI"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    shown = metadata.of_code(assets.build_review, [review], config).get("dagster/code_references")
+    return [(one.source, one.label) for one in shown.code_references] if shown else []
+
+
+def test_code_is_a_file_where_it_is_developed_and_an_address_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "sets" / "dataset.yaml"
+    line = assets.build_review.__code__.co_firstlineno
+    assert references(monkeypatch, config) == [], "paths of another machine lead nowhere"
+    assert references(monkeypatch, config, DAGSTER_IS_DEV_CLI="1") == [
+        (f"{assets.__file__}:{line}", "build_review"),
+        (f"{review.__file__}:1", "stages.review"),
+        (f"{config}:1", "dataset.yaml"),
+    ]
+    address = "https://git.example/you/sets/blob/abc123"
+    program = [
+        (f"{address}/dataset_pipeline/defs/assets.py#L{line}", "build_review"),
+        (f"{address}/dataset_pipeline/stages/review.py#L1", "stages.review"),
+    ]
+    assert references(monkeypatch, config, **{metadata.CODE_VARIABLE: f"{address}/"}) == program
+    monkeypatch.chdir(tmp_path)
+    told = references(monkeypatch, config, **{metadata.CODE_VARIABLE: address})
+    assert told == [*program, (f"{address}/sets/dataset.yaml#L1", "dataset.yaml")]
+
+
+def test_what_differs_from_the_version_before() -> None:
+    old = pl.LazyFrame({"item_id": ["a", "b", "c"], "label": ["x", "y", None], "gone": [1, 2, 3]})
+    new = pl.LazyFrame({"item_id": ["b", "c", "d"], "label": ["y", "z", "x"], "tags": [["p"], [], None]})
+    changes = table_changes(old, new, "item_id")
+    shown = metadata.of_changes(changes, Snapshot("a", "before", Path()))
+    assert shown.pop("changed_columns").value.splitlines()[2:] == ["| label | 1 |"]
+    assert shown == {
+        "rows_added": 1, "rows_removed": 1, "rows_changed": 1, "compared_with": "before",
+        "columns_added": "tags", "columns_gone": "gone",
+    }  # fmt: skip
+    assert metadata.of_changes(None, None) == {}
+    same = table_changes(new, new, "item_id")
+    assert (same.added, same.removed, same.changed, same.changed_by_column) == (0, 0, 0, {})
