@@ -528,6 +528,18 @@ class Duplicates(Settings):
     text: TextDuplicates = TextDuplicates()
 
 
+class OutsideEmbeddings(Settings):
+    """Embeddings of pictures or texts that the dataset must not overlap with."""
+
+    path: str = Field(description="a .npy file of shape (vectors, dimensions), or a Parquet file")
+    model: str = Field(
+        description="what made them: name of one of baselines.models, with weights of its own and not trained here"
+    )
+    of: Literal["image", "text"] = Field("image", description="what of an item they are compared with")
+    column: str = Field("embedding", description="of a Parquet file: the column with vectors")
+    min_cosine: float = Field(0.97, gt=0, le=1, description="cosine from which an item is in the set")
+
+
 class OutsideSet(Settings):
     """Something that the dataset must not overlap with, such as the test set of a benchmark."""
 
@@ -558,12 +570,15 @@ class OutsideSet(Settings):
     max_hash_distance: int = Field(
         0, ge=0, le=8, description="bits in which a picture's pHash may differ from one of hashes"
     )
+    embeddings: OutsideEmbeddings | None = Field(
+        None, description="vectors of a model, and from which cosine on they match"
+    )
 
     @model_validator(mode="after")
     def _something_to_compare_with(self) -> "OutsideSet":
-        if self.images is None and self.texts is None and self.hashes is None:
+        if not any((self.images, self.texts, self.hashes, self.embeddings)):
             raise ValueError(
-                f"'{self.name}' needs at least one of 'images', 'texts' and 'hashes', found none"
+                f"'{self.name}' needs at least one of 'images', 'texts', 'hashes' and 'embeddings', found none"
             )
         if self.text_columns and (self.texts is None or self.texts.endswith(".txt")):
             raise ValueError(f"text_columns name columns of a manifest, and 'texts' is {self.texts!r}")
@@ -1142,12 +1157,19 @@ class DatasetConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _semantic_model_is_pretrained(self) -> "DatasetConfig":
-        if (semantic := self.split.semantic) is not None:
-            usable = [model.name for model in self.baselines.models if model.train is None]
-            if semantic.model not in usable:
+    def _models_before_the_split_are_pretrained(self) -> "DatasetConfig":
+        named = {
+            f"decontaminate.{one.name}.embeddings.model": one.embeddings.model
+            for one in self.decontaminate
+            if one.embeddings is not None
+        }
+        if self.split.semantic is not None:
+            named["split.semantic.model"] = self.split.semantic.model
+        usable = [model.name for model in self.baselines.models if model.train is None]
+        for key, name in named.items():
+            if name not in usable:
                 raise ValueError(
-                    f"split.semantic.model: found {semantic.model!r}; expected one of baselines.models that is not trained "
+                    f"{key}: found {name!r}; expected one of baselines.models that is not trained "
                     f"here, as training needs a split: {', '.join(usable) or 'there is none'}"
                 )
         return self

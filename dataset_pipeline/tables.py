@@ -328,6 +328,7 @@ MATCH_KINDS: Final[Mapping[str, str]] = {
     "near_image": "the picture is nearly one of the set's, by the rule for duplicates",
     "near_text": "a text of the item is nearly one of the set's, by the rule for duplicates",
     "near_phash": "the picture's pHash is listed by the set, or nearly",
+    "near_embedding": "the embedding of the item's picture, or of its texts, is nearly one of the set's",
 }
 """How an item may match an outside set, the surest way first."""
 

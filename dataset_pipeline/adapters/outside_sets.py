@@ -1,4 +1,4 @@
-"""Read the outside sets that the dataset must not overlap with: texts, hashes, and where their pictures are.
+"""Read the outside sets that the dataset must not overlap with: texts, hashes, embeddings, and where their pictures are.
 
 Belongs here: files of ``decontaminate``. Does not belong here: matching (``stages/decontamination.py``).
 """
@@ -7,12 +7,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dataset_pipeline.adapters.cache import settings_version
 from dataset_pipeline.adapters.sources import image_root, list_images, read_manifest, source_fingerprint
 from dataset_pipeline.adapters.store import file_sha256
-from dataset_pipeline.config import Columns, DatasetConfig, OutsideSet, Source, template_columns
+from dataset_pipeline.config import (
+    Columns,
+    DatasetConfig,
+    OutsideEmbeddings,
+    OutsideSet,
+    Source,
+    template_columns,
+)
 from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.tables import OUTSIDE_LINES
 
@@ -37,7 +48,7 @@ def image_source(outside: OutsideSet, base: Path) -> Source | None:
 def faults(config: DatasetConfig, base: Path) -> Iterator[str]:
     """What a build could not read of the outside sets, a line each; pictures are listed, not decoded."""
     for outside in config.decontaminate:
-        for read in (read_texts, read_hashes, require_images):
+        for read in (read_texts, read_hashes, require_images, read_embeddings):
             try:
                 read(outside, base)
             except ConfigError as error:
@@ -110,12 +121,76 @@ def read_hashes(outside: OutsideSet, base: Path) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(OUTSIDE_LINES), orient="row")
 
 
+def read_embeddings(outside: OutsideSet, base: Path) -> npt.NDArray[np.float32] | None:
+    """The set's vectors, each of length 1, shape (vectors, dimensions), or None where it has none.
+
+    Raises ``ConfigError`` for a file that is missing, unreadable or empty, that says of another model (key 'model' of a
+    Parquet file's metadata), and for vectors of different lengths, of zeros, or that are not finite.
+    """
+    of = outside.embeddings
+    if of is None:
+        return None
+    with _ErrorsOf(outside, "embeddings"):
+        values = _npy(base / of.path) if of.path.endswith(".npy") else _parquet_vectors(base / of.path, of)
+        if values.ndim != 2 or not values.size:
+            raise ConfigError(
+                f"{of.path} has shape {values.shape}, expected (vectors, dimensions)", hint=_AT_LEAST_ONE
+            )
+        lengths = np.linalg.norm(values, axis=1)
+        if len(wrong := np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))):
+            raise ConfigError(
+                f"{of.path}: row {wrong[0] + 1} is zero or not finite, expected a vector with a direction"
+            )
+    return np.asarray(values / lengths[:, None], np.float32)
+
+
+def _npy(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ConfigError(f"{path.name} cannot be read: {error}") from None
+    if found.dtype.kind not in "fiu":
+        raise ConfigError(f"{path.name} holds {found.dtype}, expected numbers")
+    return np.asarray(found, np.float32)
+
+
+def _parquet_vectors(path: Path, of: OutsideEmbeddings) -> npt.NDArray[np.float32]:
+    """The column of vectors of a Parquet file."""
+    try:
+        file = pq.ParquetFile(path)
+        known = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
+        names = file.schema_arrow.names
+        if known.get("model", of.model) != of.model:
+            raise ConfigError(
+                f"{of.path} says that {known['model']} made it, and embeddings.model is {of.model}"
+            )
+        if of.column not in names:
+            raise ConfigError(
+                f"{of.path} has no column '{of.column}'",
+                hint=f"Its columns are {', '.join(names)}: name one in column",
+            )
+        column = pl.DataFrame(file.read([of.column]))[of.column]
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"{of.path} cannot be read: {error}") from None
+    if not isinstance(column.dtype, pl.List | pl.Array) or not column.dtype.inner.is_numeric():
+        raise ConfigError(f"{of.path}: column '{of.column}' holds {column.dtype}, expected lists of numbers")
+    lists = column.cast(pl.List(pl.Float32))
+    sizes = lists.list.len().fill_null(0)
+    if sizes.n_unique() > 1:
+        raise ConfigError(
+            f"{of.path}: vectors of {sizes.min()!r} to {sizes.max()!r} numbers, expected as many in all"
+        )
+    flat = lists.explode(empty_as_null=True, keep_nulls=True).fill_null(float("nan"))
+    return np.asarray(flat.to_numpy().reshape(len(lists), -1 if len(lists) else 0), np.float32)
+
+
 def fingerprints(config: DatasetConfig, base: Path) -> dict[str, str]:
     """Set -> hash of what its files hold; of pictures in files of their own, names, sizes and times of change."""
     found = {}
     for outside in config.decontaminate:
         hashes = []
-        for key, path in (("texts", outside.texts), ("hashes", outside.hashes)):
+        embeddings = outside.embeddings.path if outside.embeddings else None
+        for key, path in (("texts", outside.texts), ("hashes", outside.hashes), ("embeddings", embeddings)):
             with _ErrorsOf(outside, key):
                 hashes.append(None if path is None else file_sha256(base / path))
         source = image_source(outside, base)

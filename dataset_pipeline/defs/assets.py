@@ -217,6 +217,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     merging,
                     decontamination,
                     outside_sets,
+                    *((clip, baselines, semantic) if _outside_models(dataset) else ()),
                     leak_search,
                     takedowns,
                     decisions,
@@ -225,7 +226,7 @@ def lineage(dataset: Dataset) -> Lineage:
                     text_pairs,
                     similarity,
                 ),
-                settings=("labels", "duplicates", "decontaminate"),
+                settings=("labels", "duplicates", "decontaminate", *_outside_models(dataset)),
                 main_table="items",
             ),
             Stage(
@@ -399,9 +400,11 @@ def models_of_texts(dataset: Dataset, _store: Store) -> dict[str, str]:
 
 
 def outside_and_taken_down(dataset: Dataset, store: Store) -> dict[str, str]:
-    """What ``deduplicated_items`` reads of texts' names, pictures of outside sets and what was released."""
+    """What ``deduplicated_items`` reads of texts' names, outside sets, models of theirs, and what was released."""
     before = _release_of_takedowns(dataset, store)
+    models = clip_models(dataset, store) if _outside_models(dataset) else {}
     return {
+        **models,
         **_sections("sources", "clean", "pii", dataset, store),
         "takedowns": _list_fingerprint(dataset, "takedowns"),
         "release": _release_fingerprint(before),
@@ -443,6 +446,11 @@ def everything_released(dataset: Dataset, store: Store) -> dict[str, str]:
 
 def _release_fingerprint(release: Path | None) -> str:
     return "" if release is None else f"{release.name} {archive.list_checksum(release)}"
+
+
+def _outside_models(dataset: Dataset) -> tuple[str, ...]:
+    """The section that says which models made the embeddings of outside sets, where there are some."""
+    return ("baselines",) if any(one.embeddings for one in dataset.config.decontaminate) else ()
 
 
 def _semantic_model(dataset: Dataset) -> tuple[str, ...]:
@@ -743,6 +751,11 @@ def build_deduplicated_items(work: Work) -> None:
         decisions.of_kind(decided, "keep")["item_id"],
     )  # fmt: skip
     result = merged.result
+    if config.decontaminate:  # what stays is compared once more, with its texts as they are merged
+        audited = decontamination.embedding_matches(
+            _vectors_for_sets(work, result.items), _outside_vectors(work), config.decontaminate, is_audit=True
+        )
+        work.writer.table("outside/embedding_matches", audited)
     removed = pl.concat([result.removed, takedowns.removed_rows(held_back).lazy(), left_out.lazy()]).sort(
         "item_id"
     )
@@ -783,13 +796,21 @@ def _decontaminated(work: Work, items: pl.LazyFrame, decided: pl.DataFrame) -> p
         pl.concat([outside_sets.read_hashes(one, base) for one in sets]),
     )
     images_of_items = work.inputs["raw_images"].table("images")
+    vectors = _outside_vectors(work)
     matches = decontamination.find_matches(
-        items, images_of_items, outside, config.text_names, sets, config.duplicates
-    )
+        items, images_of_items, outside, config.text_names, sets, config.duplicates,
+        embedded=decontamination.embedding_matches(_vectors_for_sets(work, items), vectors, sets),
+    )  # fmt: skip
     kept = decisions.of_kind(decided, "keep")["item_id"]
     left_out = decontamination.contaminated(matches, sets, kept)
     found = decontamination.decontamination_report(
-        int(items.select(pl.len()).collect().item()), matches, left_out, outside, sets, config.duplicates
+        int(items.select(pl.len()).collect().item()),
+        matches,
+        left_out,
+        outside,
+        sets,
+        config.duplicates,
+        vectors,
     )
     work.writer.table("outside/pictures", outside.pictures)
     work.writer.table("outside/texts", outside.texts)
@@ -801,6 +822,20 @@ def _decontaminated(work: Work, items: pl.LazyFrame, decided: pl.DataFrame) -> p
         for name, one in found["sets"].items()
     ]
     return left_out
+
+
+def _outside_vectors(work: Work) -> dict[str, decontamination.OutsideVectors]:
+    """Embeddings of outside sets that have some, by the set's name."""
+    read = {
+        one.name: outside_sets.read_embeddings(one, work.dataset.base) for one in work.config.decontaminate
+    }
+    return {name: decontamination.OutsideVectors(found) for name, found in read.items() if found is not None}
+
+
+def _vectors_for_sets(work: Work, items: pl.LazyFrame) -> dict[str, semantic.Vectors]:
+    """Embeddings of the items by the model of every outside set that has some, by the set's name."""
+    asked = {one.name: one.embeddings for one in work.config.decontaminate if one.embeddings is not None}
+    return {name: _vectors(work, items, of.model, (of.of,))[of.of] for name, of in asked.items()}
 
 
 def _held_back(work: Work) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -892,19 +927,28 @@ def build_train_test_split(work: Work) -> None:
 
 def _semantic_vectors(work: Work) -> dict[str, semantic.Vectors]:
     """Embeddings that ``split.semantic`` asks for, from the cache where they are there."""
-    settings, base = work.config.split.semantic, work.dataset.base
+    settings = work.config.split.semantic
     if settings is None:
         return {}
-    model = next(one for one in work.config.baselines.models if one.name == settings.model)
+    kinds = tuple(kind for kind in ("image", "text") if getattr(settings, kind) is not None)
+    return _vectors(work, work.inputs["deduplicated_items"].table("items"), settings.model, kinds)
+
+
+def _vectors(
+    work: Work, table: pl.LazyFrame, model_name: str, kinds: tuple[str, ...]
+) -> dict[str, semantic.Vectors]:
+    """Embeddings of the pictures or texts of items by one of ``baselines.models`` that is not trained here."""
+    base = work.dataset.base
+    model = next(one for one in work.config.baselines.models if one.name == model_name)
     encoder = functools.cache(functools.partial(clip.load_encoder, model, base))
     identity = clip.model_identity(model, base)
-    items, pictures = _embedded_items(work, "deduplicated_items")
+    items, pictures = _embedded_table(work, table)
     found = {}
     for kind, column, of in (
         ("image", "image_sha256", pictures),
         ("text", "text", items.select("text").drop_nulls().unique().sort("text")),
     ):
-        if getattr(settings, kind) is None:
+        if kind not in kinds:
             continue
         key = _EMBEDDED[kind].key
         rows = of.select(pl.col(key).alias(column)).with_row_index("row")
@@ -1057,7 +1101,12 @@ def _baseline_items(work: Work) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _embedded_items(work: Work, asset: str, *columns: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Items of an asset, sorted by id: its id, ``columns``, image_sha256 and text; and where each distinct picture is."""
-    items = baselines.embedded_items(work.inputs[asset].table("items"), work.config.text_names, *columns)
+    return _embedded_table(work, work.inputs[asset].table("items"), *columns)
+
+
+def _embedded_table(work: Work, table: pl.LazyFrame, *columns: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The same of any table of items."""
+    items = baselines.embedded_items(table, work.config.text_names, *columns)
     is_blurred = work.config.pii.images.faces == "blur"
     return items, baselines.pictures_of_items(
         items, work.inputs["raw_images"].table("images"), *(["faces"] if is_blurred else [])

@@ -135,7 +135,7 @@ def _outside_sets(config: DatasetConfig) -> Gates:
     return (
         Gate(
             "outside_sets_readable",
-            "Every set of decontaminate has a picture, a text or a hash to compare with.",
+            "Every set of decontaminate has a picture, a text, a hash or an embedding to compare with.",
             "critical",
             lambda audit: gates.outside_sets_readable(audit.snapshot.json("decontamination")),
             "Correct the set's paths and columns; a set that cannot be read protects nothing.",
@@ -164,6 +164,7 @@ def _outside_sets_left_out(audit: Audit) -> Outcome:
         sets,
         config.duplicates,
         is_audit=True,
+        embedded=snapshot.table("outside/embedding_matches").collect(),
     )
     kept = snapshot.table("decisions").filter(pl.col("decision") == "keep")
     return gates.outside_sets_left_out(snapshot.table("items"), found, names, kept)

@@ -1,6 +1,6 @@
 """Find items that outside sets hold already, such as the test set of a benchmark, and take them out.
 
-Belongs here: matching items with the pictures, texts and hashes of outside sets, and the report. Does not belong here:
+Belongs here: matching items with the pictures, texts, hashes and embeddings of outside sets, and the report. Does not belong here:
 reading those sets (``adapters/outside_sets.py``) and what counts as the same or nearly the same (``similarity``).
 
 An item matches a set by its picture or by one of its texts; either is enough, as either gives an answer away.
@@ -8,7 +8,7 @@ Two searches look for what is nearly the same: the one that removes compares eve
 affordable; the one that audits what stayed is that of ``duplicates``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,11 +16,14 @@ import numpy as np
 import polars as pl
 
 from dataset_pipeline.config import Duplicates, ImageDuplicates, OutsideSet, TextDuplicates
+from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages.leak_search import TextSearch
 from dataset_pipeline.stages.picture_pairs import near_picture_pairs
+from dataset_pipeline.stages.semantic import SLACK, Vectors
 from dataset_pipeline.stages.similarity import (
     Floats,
     Integers,
+    Values,
     load_thumbnails,
     may_be_near,
     near_pictures,
@@ -60,6 +63,18 @@ class Outside:
         return Outside(self.pictures.filter(is_one), self.texts.filter(is_one), self.hashes.filter(is_one))
 
 
+@dataclass(frozen=True)
+class OutsideVectors:
+    """Embeddings of an outside set."""
+
+    values: Values
+    """Shape (vectors, dimensions), each of length 1."""
+
+    def name(self, rows: Integers) -> pl.Series:
+        """What the vectors at these positions are called: by their row, from 1."""
+        return pl.select(pl.format("row {}", pl.Series(rows + 1))).to_series()
+
+
 def removing(sets: Sequence[OutsideSet]) -> list[OutsideSet]:
     """The sets whose items are left out."""
     return [one for one in sets if one.action == "remove"]
@@ -80,12 +95,13 @@ def find_matches(
     settings: Duplicates,
     *,
     is_audit: bool = False,
+    embedded: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """MATCHES: for every item and outside set that match, the surest way in which they do; sorted.
 
     ``items``: ITEMS + texts; ``images``: sha256, pixel_hash, phash, thumbnail. Nearly the same is what
     ``duplicates`` calls so, with the same thresholds; a listed pHash counts by its bits, as there are no pixels
-    that could verify it. With ``is_audit``, near matches are searched for as duplicates are.
+    that could verify it. With ``is_audit``, near matches are searched for as duplicates are. ``embedded``: MATCHES by ``embedding_matches``.
     """
     if not sets:
         return empty(MATCHES)
@@ -94,6 +110,7 @@ def find_matches(
             empty(MATCHES),
             _picture_matches(items, images, outside, sets, settings.image.linking, is_audit=is_audit),
             _text_matches(items, outside.texts, text_names, sets, settings.text, is_audit=is_audit),
+            *([] if embedded is None else [embedded]),
         ]
     )
     strength = {kind: number for number, kind in enumerate(MATCH_KINDS)}
@@ -110,7 +127,7 @@ def contaminated(matches: pl.DataFrame, sets: Sequence[OutsideSet], kept: pl.Ser
     names = [one.name for one in removing(sets)]
     score = pl.col("score").clip(0, 0.9999).round(4).cast(pl.String)
     how = (
-        pl.when(pl.col("kind").is_in(["near_image", "near_text"]))
+        pl.when(pl.col("kind").is_in(["near_image", "near_text", "near_embedding"]))
         .then(pl.format("{} {}", "kind", score))
         .otherwise("kind")
     )
@@ -137,8 +154,9 @@ def decontamination_report(
     outside: Outside,
     sets: Sequence[OutsideSet],
     settings: Duplicates,
+    vectors: Mapping[str, OutsideVectors] | None = None,
 ) -> dict[str, Any]:
-    """Contents of ``reports/decontamination.json``; ``items``: how many there were; ``removed``: REMOVED."""
+    """Contents of ``reports/decontamination.json``; ``vectors``: of sets that have embeddings; ``items``: how many there were; ``removed``: REMOVED."""
     pictures = outside.pictures.select("set", is_read=pl.col("pixel_hash").is_not_null()).collect()
     long, short = (pl.col("value").str.len_chars() == digits for digits in (64, 16))
     held = {
@@ -153,6 +171,7 @@ def decontamination_report(
         one.name: {
             "action": one.action,
             **{what: int((table["set"] == one.name).sum()) for what, table in held.items()},
+            "embeddings": len(vectors[one.name].values) if vectors and one.name in vectors else 0,
             "matching_items": (of := matches.filter(pl.col("set") == one.name)).height,
             "removed_items": int(of["item_id"].is_in(gone).sum()) if one.action == "remove" else 0,
             "by_kind": {kind: count for kind in MATCH_KINDS if (count := int((of["kind"] == kind).sum()))},
@@ -163,6 +182,7 @@ def decontamination_report(
             .to_dicts(),
             "max_hash_distance": one.max_hash_distance,
             "min_text_chars": one.min_text_chars,
+            "embedding": None if one.embeddings is None else one.embeddings.model_dump(exclude={"path"}),
         }
         for one in sets
     }
@@ -335,6 +355,77 @@ def _near_hashes(files: pl.DataFrame, hashes: pl.DataFrame, sets: Sequence[Outsi
                 )
             )
     return pl.concat(found).select("sha256", "set", "name", kind=pl.lit("near_phash"), score="score")
+
+
+# -- embeddings ----------------------------------------------------------------------------
+
+
+def embedding_matches(
+    own: Mapping[str, Vectors],
+    theirs: Mapping[str, OutsideVectors],
+    sets: Sequence[OutsideSet],
+    *,
+    is_audit: bool = False,
+) -> pl.DataFrame:
+    """MATCHES of kind near_embedding: of every item and set, the most similar vector whose cosine is ``min_cosine`` or more.
+
+    ``own``: by the name of a set, embeddings of the items by its model; ``theirs``: its own. All are compared with all, in
+    bounded memory: an audit takes the vectors of the set one by one, and asks for SLACK more, as sums differ by their order.
+    Raises ``ConfigError`` where the two have different numbers of dimensions: another model made the set's.
+    """
+    found = [empty(MATCHES)]
+    for one in sets:
+        if one.embeddings is None:
+            continue
+        mine, others = own[one.name], theirs[one.name]
+        if len(mine.values) and mine.values.shape[1] != others.values.shape[1]:
+            raise ConfigError(
+                f"decontaminate.{one.name}.embeddings: {one.embeddings.path} has {others.values.shape[1]} dimensions, those of "
+                f"{one.embeddings.model} have {mine.values.shape[1]}",
+                hint="Name the model that made the vectors in decontaminate.embeddings.model",
+            )
+        row, nearest, score = (_most_similar_each if is_audit else _most_similar)(mine.values, others.values)
+        holds = np.flatnonzero(score >= one.embeddings.min_cosine + (SLACK if is_audit else 0))
+        near = pl.DataFrame(
+            {"row": row[holds], "outside": others.name(nearest[holds]), "score": score[holds]},
+            schema={"row": pl.Int64, "outside": pl.String, "score": pl.Float64},
+        )
+        found.append(
+            mine.key.join(near, on="row").select(
+                "item_id",
+                pl.lit(one.name).alias("set"),
+                pl.lit("near_embedding").alias("kind"),
+                "score",
+                "outside",
+            )
+        )
+    return pl.concat(found).sort("item_id", "set")
+
+
+def _most_similar(mine: Values, others: Values) -> tuple[Integers, Integers, Floats]:
+    """Row of ``mine``, its most similar row of ``others`` (the first of equal ones), and their cosine."""
+    best, nearest = np.full(len(mine), -np.inf), np.zeros(len(mine), np.int64)
+    for start, stop in slices(len(mine), _ROWS):
+        for other, end in slices(len(others), _ROWS):
+            product = mine[start:stop] @ others[other:end].T
+            at = product.argmax(axis=1)
+            score = product[np.arange(stop - start), at].astype(np.float64)
+            is_better = score > best[start:stop]
+            best[start:stop][is_better], nearest[start:stop][is_better] = (
+                score[is_better],
+                other + at[is_better],
+            )
+    return np.arange(len(mine)), nearest, best
+
+
+def _most_similar_each(mine: Values, others: Values) -> tuple[Integers, Integers, Floats]:
+    """The same, one row of ``others`` after the other."""
+    best, nearest = np.full(len(mine), -np.inf), np.zeros(len(mine), np.int64)
+    for number, other in enumerate(others):
+        score = (mine @ other).astype(np.float64)
+        nearest[score > best] = number
+        np.maximum(best, score, out=best)
+    return np.arange(len(mine)), nearest, best
 
 
 # -- texts ---------------------------------------------------------------------------------

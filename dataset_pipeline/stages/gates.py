@@ -308,17 +308,17 @@ def outside_sets_left_out(
 
 
 def outside_sets_readable(report: Mapping[str, Any]) -> Outcome:
-    """Every outside set has a picture, a text or a hash that could match."""
+    """Every outside set has a picture, a text, a hash or an embedding that could match."""
     held = {
-        name: sum(int(one[what]) for what in ("pictures", "texts", "sha256", "phash"))
+        name: sum(int(one[what]) for what in ("pictures", "texts", "sha256", "phash", "embeddings"))
         for name, one in report["sets"].items()
     }
     nothing = sorted(name for name, count in held.items() if count == 0)
     return Outcome(
         not nothing,
-        f"nothing in {', '.join(nothing)} could be read: no picture decodes, and there are no texts or hashes"
+        f"nothing in {', '.join(nothing)} could be read: no picture decodes, and there are no texts, hashes or embeddings"
         if nothing
-        else f"compared with {sum(held.values()):,} pictures, texts and hashes of {len(held)} outside sets",
+        else f"compared with {sum(held.values()):,} pictures, texts, hashes and embeddings of {len(held)} outside sets",
         held,
     )
 

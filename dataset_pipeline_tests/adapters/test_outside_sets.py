@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
 from dataset_pipeline.adapters import outside_sets
 from dataset_pipeline.adapters.sources import list_images, read_manifest
 from dataset_pipeline.config import DatasetConfig, OutsideSet
+from dataset_pipeline.errors import ConfigError
 from dataset_pipeline_tests.pictures import encoded, picture
 from dataset_pipeline_tests.stages.crafted import minimal_config
 
@@ -117,6 +120,69 @@ def test_what_cannot_be_read_is_said_in_a_line(
     assert "\n" not in found
 
 
+def vectors(path: str, **changes: Any) -> OutsideSet:
+    return one(embeddings={"path": path, "model": "eye", **changes})
+
+
+def test_embeddings_of_numpy_and_of_parquet(tmp_path: Path) -> None:
+    given = np.array([[3.0, 4.0], [0.0, -2.0], [1.0, 0.0]])
+    np.save(tmp_path / "a.npy", given.astype(np.float16))
+    pl.DataFrame({"id": [1, 2, 3], "v": given.tolist()}).write_parquet(tmp_path / "a.parquet")
+    fixed = pl.DataFrame({"embedding": pl.Series(given, dtype=pl.Array(pl.Float32, 2))}).to_arrow()
+    pq.write_table(fixed.replace_schema_metadata({"model": "eye"}), tmp_path / "b.parquet")
+
+    for outside in (vectors("a.npy"), vectors("a.parquet", column="v"), vectors("b.parquet")):
+        found = outside_sets.read_embeddings(outside, tmp_path)
+        assert found is not None
+        assert np.allclose(found, [[0.6, 0.8], [0, -1], [1, 0]], atol=1e-6)
+        assert found.dtype == np.float32
+    assert outside_sets.read_embeddings(one(hashes="h.txt"), tmp_path) is None
+
+
+def test_embeddings_that_cannot_be_used_are_said_in_a_line(tmp_path: Path) -> None:
+    bad = {
+        "flat.npy": np.ones(3),
+        "none.npy": np.ones((0, 3)),
+        "zero.npy": np.array([[1.0, 0.0], [0.0, 0.0]]),
+        "nan.npy": np.array([[np.nan, 0.0]]),
+        "words.npy": np.array([["a"]]),
+        "objects.npy": np.array([{}], object),
+    }
+    for name, values in bad.items():
+        np.save(tmp_path / name, values)
+    (tmp_path / "no.npy").write_bytes(b"PK")
+    (tmp_path / "no.parquet").write_bytes(b"PAR")
+    frames = {"ragged.parquet": [[1.0], [1.0, 2.0]], "text.parquet": ["a"], "null.parquet": [[1.0], None]}
+    for name, values in frames.items():
+        pl.DataFrame({"embedding": values}).write_parquet(tmp_path / name)
+    other = pl.DataFrame({"embedding": [[1.0]]}).to_arrow().replace_schema_metadata({"model": "ear"})
+    pq.write_table(other, tmp_path / "other.parquet")
+    expected = {
+        "lost.npy": "no such file: ",
+        "flat.npy": "flat.npy has shape (3,), expected (vectors, dimensions)",
+        "none.npy": "none.npy has shape (0, 3), expected (vectors, dimensions). Expected at least one",
+        "zero.npy": "zero.npy: row 2 is zero or not finite",
+        "nan.npy": "nan.npy: row 1 is zero or not finite",
+        "words.npy": "words.npy holds <U1, expected numbers",
+        "objects.npy": "objects.npy cannot be read: ",
+        "no.npy": "no.npy cannot be read: ",
+        "no.parquet": "no.parquet cannot be read: ",
+        "ragged.parquet": "ragged.parquet: vectors of 1 to 2 numbers, expected as many in all",
+        "null.parquet": "null.parquet: vectors of 0 to 1 numbers, expected as many in all",
+        "text.parquet": "text.parquet: column 'embedding' holds String, expected lists of numbers",
+        "other.parquet": "other.parquet says that ear made it, and embeddings.model is eye",
+    }
+    for name, said in expected.items():
+        with pytest.raises(ConfigError) as stopped:
+            outside_sets.read_embeddings(vectors(name), tmp_path)
+        assert str(stopped.value).startswith(f"decontaminate.bench.embeddings: {said}")
+        assert "\n" not in str(stopped.value)
+    with pytest.raises(
+        ConfigError, match=r"has no column 'v'\. Its columns are embedding: name one in column"
+    ):
+        outside_sets.read_embeddings(vectors("other.parquet", column="v", model="ear"), tmp_path)
+
+
 def test_pictures_of_a_folder_of_a_manifest_and_of_parquet(tmp_path: Path) -> None:
     (tmp_path / "test/cats").mkdir(parents=True)
     (tmp_path / "test/cats/1.png").write_bytes(encoded(picture(1)))
@@ -157,7 +223,7 @@ def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "needs at least one of 'images', 'texts' and 'hashes'"),
+        ({}, "needs at least one of 'images', 'texts', 'hashes' and 'embeddings'"),
         ({"texts": "a.txt", "text_columns": ["q"]}, "text_columns name columns of a manifest"),
     ],
 )

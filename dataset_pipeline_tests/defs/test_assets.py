@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -252,6 +253,54 @@ def test_items_that_a_model_calls_alike_share_a_split(
     assert "The pictures across splits that the model calls most alike" in page
     assert (release / "reports/figures/semantic_image.svg").exists()
     assert verify(release).findings == ()
+
+
+def test_items_that_a_model_calls_alike_with_an_outside_set_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(path: str) -> dict[str, Any]:
+        return {"name": "bench", "embeddings": {"path": path, "model": "eye", "min_cosine": 0.9999}}
+
+    config = write_dataset(
+        tmp_path / "data",
+        baselines={
+            "enabled": False,
+            "models": [{"name": "eye", "architecture": "ViT-B-32", "pretrained": "eye.pt"}],
+        },
+        decontaminate=[of("test.npy")],
+    )
+    (tmp_path / "data/eye.pt").write_bytes(b"weights")
+    # Between 03 (21 degrees) and 20 (22), and far from everything.
+    angles = np.radians([21.4, 300])
+    np.save(tmp_path / "data/test.npy", 5 * np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    monkeypatch.setattr(clip, "load_encoder", lambda *_: Eye(tmp_path / "data/images"))
+    stages = "raw_texts", "raw_images", "cleaned_items", "deduplicated_items"
+
+    with bench(config, tmp_path / "storage") as made:
+        result = made.run(*stages)
+        assert result.success, failures(result)
+        snapshot = made.store.latest("deduplicated_items")
+        assert snapshot is not None
+        gone = snapshot.table("removed").filter(reason="in_outside_set").select("item_id", "detail").collect()
+        told = snapshot.json("decontamination")["sets"]["bench"]
+        gate = "deduplicated_items", "outside_sets_left_out"
+        assert gate_of(made, *gate).is_blocking
+        stayed = snapshot.table("outside_matches").with_columns(item_id=pl.lit("item-00")).collect()
+
+        def forge(folder: Path) -> None:
+            stayed.write_parquet(folder / "outside" / "embedding_matches.parquet")
+
+        assert judge(made, *gate, None, tmp_path / "good").is_passed
+        assert not judge(made, *gate, forge, tmp_path / "forged").is_passed
+        np.save(tmp_path / "data/test.npy", np.ones((1, 3)))
+        refused = made.run(*stages)
+    assert gone.rows() == [
+        ("item-03", "bench: near_embedding 0.9999 of row 1"),
+        ("item-20", "bench: near_embedding 0.9999 of row 1"),
+    ]
+    assert (told["embeddings"], told["removed_items"], told["by_kind"]) == (2, 2, {"near_embedding": 2})
+    assert not refused.success
+    assert "test.npy has 3 dimensions, those of eye have 2" in failures(refused)
 
 
 class Looking:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import Duplicates, OutsideSet
+from dataset_pipeline.errors import ConfigError
 from dataset_pipeline.stages import decontamination, gates
 from dataset_pipeline.stages.decontamination import (
     Outside,
@@ -18,6 +19,7 @@ from dataset_pipeline.stages.decontamination import (
     find_matches,
     outside_pictures,
 )
+from dataset_pipeline.stages.semantic import Vectors
 from dataset_pipeline.stages.similarity import near_pictures
 from dataset_pipeline.tables import IMAGES, OUTSIDE_LINES, OUTSIDE_PICTURES
 from dataset_pipeline_tests.pictures import encoded, picture
@@ -294,6 +296,94 @@ def test_nothing_configured_and_nothing_there() -> None:
     assert find_matches(table, NO_PICTURES, outside(), (), sets("bench"), Duplicates()).is_empty()
 
 
+# -- embeddings ----------------------------------------------------------------------------
+
+
+def unit(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), np.float32)
+
+
+def set_of_vectors(name: str = "bench", min_cosine: float = 0.9) -> OutsideSet:
+    of = {"path": "a.npy", "model": "eye", "min_cosine": min_cosine}
+    return OutsideSet.model_validate({"name": name, "embeddings": of})
+
+
+@pytest.mark.parametrize("is_audit", [False, True])
+def test_near_embeddings_are_those_of_an_obvious_search(
+    is_audit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decontamination, "_ROWS", 16)  # several blocks
+    generator = np.random.default_rng(1)
+    theirs = unit(generator.normal(size=(50, 8)))
+    mine = unit(generator.normal(size=(70, 8)))
+    mine[:20] = unit(
+        theirs[20:40] + generator.normal(0, 0.08, (20, 8))
+    )  # copies, some of them under the threshold
+    mine[20:23] = theirs[7]
+    # Two items show one picture, and one has none.
+    key = pl.DataFrame({"item_id": [f"i{n:02}" for n in range(71)], "row": [*range(70), 3]})
+
+    found = decontamination.embedding_matches(
+        {"bench": Vectors(key, mine)},
+        {"bench": decontamination.OutsideVectors(theirs)},
+        [set_of_vectors(), *sets("texts")],
+        is_audit=is_audit,
+    )
+
+    cosines = mine.astype(np.float64) @ theirs.astype(np.float64).T
+    expected = [
+        (
+            item,
+            "bench",
+            "near_embedding",
+            pytest.approx(float(cosines[row].max()), abs=1e-6),
+            f"row {cosines[row].argmax() + 1}",
+        )
+        for item, row in key.iter_rows()
+        if cosines[row].max() >= 0.9
+    ]
+    assert 15 < len(expected) < 40
+    assert found.rows() == expected
+    removed = contaminated(found, [set_of_vectors()], NOBODY)
+    assert (
+        removed["detail"].head(1).item()
+        == f"bench: near_embedding {expected[0][3].expected:.4f} of {expected[0][4]}"
+    )
+
+
+def test_an_exact_copy_counts_as_an_embedding_and_the_surest_kind_stays() -> None:
+    table = items([{"item_id": name, "title": f"text {name}"} for name in "ab"])
+    key = pl.DataFrame({"item_id": ["a", "b"], "row": [0, 1]})
+    vectors = decontamination.OutsideVectors(unit(np.array([[1.0, 0.0]])))
+    chosen = [*sets("bench"), set_of_vectors("vectors")]
+    embedded = decontamination.embedding_matches(
+        {"vectors": Vectors(key, unit(np.array([[1.0, 0.0], [1.0, 1.0]])))}, {"vectors": vectors}, chosen
+    )
+    both = pl.concat([embedded, embedded.with_columns(set=pl.lit("bench"))])
+    theirs = outside(texts=[("bench", "line 1", "text a")])
+
+    found = find_matches(table, NO_PICTURES, theirs, ("title",), chosen, Duplicates(), embedded=both)
+
+    assert rows(found) == [
+        ("a", "bench", "same_text", 1.0, "line 1"),
+        ("a", "vectors", "near_embedding", 1.0, "row 1"),
+    ]
+    report = decontamination_report(
+        2, found, contaminated(found, chosen, NOBODY), theirs, chosen, Duplicates(), {"vectors": vectors}
+    )
+    told = {
+        name: (one["texts"], one["embeddings"], one["removed_items"]) for name, one in report["sets"].items()
+    }
+    assert told == {"bench": (1, 0, 1), "vectors": (0, 1, 1)}
+
+
+def test_vectors_of_another_model_are_refused() -> None:
+    mine = Vectors(pl.DataFrame({"item_id": ["a"], "row": [0]}), np.ones((1, 4), np.float32) / 2)
+    theirs = decontamination.OutsideVectors(np.ones((1, 1), np.float32))
+    with pytest.raises(ConfigError, match=r"bench.embeddings: a.npy has 1 dimensions, those of eye have 4"):
+        decontamination.embedding_matches({"bench": mine}, {"bench": theirs}, [set_of_vectors()])
+
+
 # -- gates ---------------------------------------------------------------------------------
 
 
@@ -316,7 +406,14 @@ def test_gate_stops_an_item_that_stays() -> None:
 
 
 def test_gates_on_what_the_sets_hold() -> None:
-    empty_set = {"pictures": 0, "texts": 0, "sha256": 0, "phash": 0, "unreadable_pictures": 3}
+    empty_set = {
+        "pictures": 0,
+        "texts": 0,
+        "sha256": 0,
+        "phash": 0,
+        "embeddings": 0,
+        "unreadable_pictures": 3,
+    }
     good = {**empty_set, "texts": 2, "unreadable_pictures": 0}
     report = {
         "sets": {
@@ -333,3 +430,5 @@ def test_gates_on_what_the_sets_hold() -> None:
     fine = {"sets": {"good": {**good, "action": "remove", "matching_items": 4}}}
     assert gates.outside_sets_readable(fine).is_passed
     assert gates.outside_sets_apart(fine).is_passed
+    vectors = {"sets": {"good": {**empty_set, "embeddings": 5, "action": "remove", "matching_items": 0}}}
+    assert gates.outside_sets_readable(vectors).is_passed
