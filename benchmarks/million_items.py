@@ -131,10 +131,12 @@ def write_block(number: int, count: int, of: int, folder: Path, material: Materi
             elif kind != "picture_again":
                 row["caption"] = original["caption"]
             file.write_bytes(
-                picture(rng, material.photos, labels[place]) if kind == "text_again" else copied(data, kind)
+                picture(rng, material.photos, int(labels[place]))
+                if kind == "text_again"
+                else copied(data, kind)
             )
         else:
-            data = picture(rng, material.photos, labels[place])
+            data = picture(rng, material.photos, int(labels[place]))
             if kind in FAULTS:
                 data = spoilt(data, kind)
             if kind == "label_missing":
@@ -159,29 +161,36 @@ def edited(text: str) -> str:
 
 
 def picture(rng: random.Random, photos: Sequence[Path], label: int) -> bytes:
-    """A JPEG of 128 to 200 pixels a side: two crops of photos, one over the other, colours mixed.
-
-    Each label has photos of its own, of which the first crop is.
-    """
+    """A JPEG of 128 to 200 pixels a side: two crops of photos, one over the other, colours mixed; each label has its hue."""
     size = (rng.randint(128, 200), rng.randint(128, 200))
-    own = rng.randrange(label % len(photos), len(photos), LABELS)
-    both = [
-        _crop(rng, _photo(photo, rng.choice(PHOTO_SIDES)), size)
-        for photo in (photos[own], rng.choice(photos))
-    ]
-    mixed = Image.blend(*both, alpha=rng.uniform(0.3, 0.6))
+    both = [_crop(rng, _photo(photo, rng.choice(PHOTO_SIDES)), size) for photo in rng.sample(photos, 2)]
+    mixed = Image.blend(*both, alpha=rng.uniform(0.35, 0.65))
+    hue = random.Random(label)
     matrix = []
     for channel in range(3):
         row = [rng.uniform(0, 0.35) for _ in range(3)]
         row[channel] += rng.uniform(0.5, 0.8)
-        matrix += [value / max(1.0, sum(row)) for value in row] + [rng.uniform(-15, 15)]
+        matrix += [value / max(1.0, sum(row)) for value in row] + [
+            hue.uniform(-30, 30) + rng.uniform(-15, 15)
+        ]
     return jpeg(mixed.convert("RGB", tuple(matrix)), rng.randint(60, 75))
 
 
 def _crop(rng: random.Random, photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    left, top = rng.randint(0, photo.width - size[0]), rng.randint(0, photo.height - size[1])
-    part = photo.crop((left, top, left + size[0], top + size[1]))
-    return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
+    """A part of a photo, mirrored or turned in any of eight ways."""
+    turn = rng.choice((None, *Image.Transpose))
+    width, height = size[::-1] if turn in _LYING else size
+    left, top = rng.randint(0, photo.width - width), rng.randint(0, photo.height - height)
+    part = photo.crop((left, top, left + width, top + height))
+    return part if turn is None else part.transpose(turn)
+
+
+_LYING = (
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+)
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:

@@ -25,7 +25,7 @@ _storage = click.option(
     default="storage",
     show_default=True,
     envvar="DATASET_PIPELINE_STORAGE",
-    help="Folder for snapshots, caches and releases of all datasets.",
+    help="Folder, or s3://BUCKET/PREFIX, for snapshots, caches and releases of all datasets.",
 )
 _engine = click.option(
     "--engine",
@@ -175,6 +175,8 @@ def build(
     if result.release is not None:
         for line in release_summary(result.release):
             click.echo(line)
+        if result.store.remote is not None:
+            click.echo(f"storage   {result.store.where}/releases/{result.release.name}")
     for line in result.publications:
         click.echo(f"candidate {line}")
 

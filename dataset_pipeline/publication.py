@@ -130,6 +130,7 @@ def publish_release(request: Request, progress: Progress | None = None) -> Recor
     with explained_os_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place, to_json(facts).encode())
+        request.store.keep_record(place)
     return Record(publication, facts)
 
 
@@ -142,6 +143,7 @@ def check_mirrors(
     published to a public place.
     """
     found = []
+    store.publications()
     for place in mirrors(config):
         record = read_record(record_path(store, place.name, config.version))
         if record is None or not record["is_final"] or only not in (None, place.name):
@@ -199,7 +201,7 @@ def published_otherwise(
     ``besides``: a destination that is not asked, because it is compared file by file when it is published to.
     """
     found = []
-    for path in sorted(store.folder.glob(f"publications/*/{version}.json")):
+    for path in sorted(store.publications().glob(f"*/{version}.json")):
         record = read_record(path)
         if record is None or not record["is_final"] or path.parent.name == besides:
             continue

@@ -831,7 +831,11 @@ def _scan(state: _Release, pictures: Mapping[str, bytes], path: str) -> pl.DataF
     from dataset_pipeline.adapters.released_images import metadata_in
 
     rows = [
-        {**images.scan_image(data, CleanImages()), "sha256": checksum, "image_ref": checksum}
+        {
+            **images.scan_image(data, CleanImages(), is_measured=False),
+            "sha256": checksum,
+            "image_ref": checksum,
+        }
         for checksum, data in pictures.items()
     ]
     schema = {name: IMAGES[name] for name in IMAGES if name != "location"}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from dataset_pipeline import cli
-from dataset_pipeline.adapters.engine import InlineEngine
+from dataset_pipeline.adapters import engine
 
 PATIENCE_SECONDS = 300
 """How long a test waits for what must happen: a hang fails it, a busy machine does not."""
@@ -30,13 +30,6 @@ class Answer(NamedTuple):
         return self.err.strip().splitlines()[-1]
 
 
-class _SameProcess(InlineEngine):
-    """Starting worker processes costs seconds a build; what they compute is the same."""
-
-    def close(self) -> None:
-        """There is nothing to end."""
-
-
 def run(*arguments: object) -> Answer:
     """Call the entry point; an exception that a user would see as a traceback is raised.
 
@@ -46,6 +39,9 @@ def run(*arguments: object) -> Answer:
     argv = ["dataset-pipeline", *map(str, arguments)]
     with (
         mock.patch.object(sys, "argv", argv),
+        mock.patch.object(
+            engine, "LocalEngine", engine.InlineEngine
+        ),  # starting processes costs seconds a build
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

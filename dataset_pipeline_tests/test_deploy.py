@@ -22,7 +22,7 @@ def loaded(name: str) -> Any:
 
 def dockerfile() -> list[str]:
     """Instructions, one a line."""
-    text = re.sub(r"\\\n\s*", "", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
+    text = re.sub(r"\\\n\s*", "", (DEPLOY.parent / "Dockerfile").read_text(encoding="utf-8"))
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 

@@ -16,11 +16,11 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,9 @@ from polars.io.plugins import register_io_source
 
 from dataset_pipeline.adapters.engine import Engine
 from dataset_pipeline.adapters.store import explained_os_errors, to_json
+
+if TYPE_CHECKING:
+    from dataset_pipeline.adapters.remote import Remote
 
 Progress = Callable[[int, int], None]
 """Called with the number of items done and the number of items to do."""
@@ -93,8 +96,11 @@ class CachedTable:
 class ResultCache:
     """Cached results of one dataset."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remote: "Remote | None" = None) -> None:
+        """``remote``: the bucket that ``folder`` is a working copy of, where there is one."""
         self.folder = folder
+        self._remote = remote
+        self._files: set[str] = set()
         self.asked_for: set[str] = set()
         """Tables that :meth:`results` was asked for, as paths below ``folder``."""
 
@@ -143,6 +149,9 @@ class ResultCache:
         with explained_os_errors(self.folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _USED).touch()
+            if self._remote is not None:
+                self._remote.pull_parts(f"cache/{kind}/{version}")
+                self._remote.write(f"{_USED}/{kind}/{version}", b"")
             known = self._read(folder, keys)
             missing = (
                 items
@@ -150,8 +159,12 @@ class ResultCache:
                 else items.join(known.select(keys), on=keys, how="anti", nulls_equal=True)
             )
             missing_rows = missing.collect()
-            self._compute(folder, missing_rows, function, engine, batch_rows, progress)
-            self._compact(folder, keys)
+            try:
+                self._compute(folder, missing_rows, function, engine, batch_rows, progress)
+                self._compact(folder, keys)
+            finally:
+                if self._remote is not None:
+                    self._remote.push_parts(f"cache/{kind}/{version}", "*.parquet")
             results = self._read(folder, keys)
         if results is None:  # nothing to compute and nothing cached: keep the shape
             return function(missing_rows.head(0)).lazy()
@@ -173,39 +186,81 @@ class ResultCache:
                 return known.select(*keys, column).join(items.lazy(), on=keys, how="semi").collect()
         return nothing
 
-    def mark_used(self, tables: Iterable[str]) -> None:
+    def file(self, kind: str, name: str) -> Path:
+        """Where the file of a trained model is, or is to be written before :meth:`send_files`."""
+        place = self.folder / kind / name
+        if self._remote is not None:
+            self._files.add(f"{kind}/{name}")
+            if not place.exists():
+                with explained_os_errors(self.folder):
+                    self._remote.fetch([f"cache/{kind}/{name}"])
+        return place
+
+    def send_files(self) -> None:
+        """Keep the files that :meth:`file` was asked for."""
+        for path in sorted(self._files):
+            assert self._remote is not None
+            if (self.folder / path).exists():
+                self._remote.write(f"{_USED}/{path}", b"")
+                if f"cache/{path}" not in self._remote.listed(f"cache/{path.partition('/')[0]}"):
+                    self._remote.send([f"cache/{path}"])
+
+    def mark_used(self, tables: Collection[str]) -> None:
         """Remember that a build would have asked for these tables, had its results not been kept as a whole."""
         with explained_os_errors(self.folder):
             for place in (self.folder / table for table in tables):
                 if place.is_dir():
                     (place / _USED).touch()
+            if self._remote is not None:
+                for table in tables:
+                    self._remote.write(f"{_USED}/{table}", b"")
 
     def tables(self) -> list[CachedTable]:
         """What is in the cache, by kind, the last used first."""
-        found = []
         with explained_os_errors(self.folder):
-            for kind in sorted(path for path in self.folder.glob("*") if path.is_dir()):
-                ages = sorted(((_used_at(path), path.name) for path in kind.iterdir()), reverse=True)
-                found += [
-                    CachedTable(
-                        kind.name,
-                        name,
-                        used_at,
-                        _size_bytes(kind / name),
-                        is_newest=ages[0][0] - used_at <= _ONE_BUILD_SECONDS,
-                    )
-                    for used_at, name in ages
-                ]
-        return found
+            uses = self._uses() if self._remote is None else self._remote_uses(self._remote)
+        newest = {kind: max(used_at for k, _, used_at, _ in uses if k == kind) for kind, _, _, _ in uses}
+        return [
+            CachedTable(
+                kind, name, used_at, size_bytes, is_newest=newest[kind] - used_at <= _ONE_BUILD_SECONDS
+            )
+            for kind, name, used_at, size_bytes in sorted(uses, key=lambda use: (use[0], -use[2], use[1]))
+        ]
 
     def remove(self, table: CachedTable) -> None:
         """Delete a table; a build that wants it computes it again."""
         with explained_os_errors(self.folder):
+            if self._remote is not None:
+                path = f"cache/{table.kind}/{table.version}"
+                self._remote.remove(
+                    [*self._remote.listed(path), path, f"{_USED}/{table.kind}/{table.version}"]
+                )
+                self._remote.forget(path)
             place = self.folder / table.kind / table.version
             if place.is_dir():
                 shutil.rmtree(place)
-            else:
+            elif self._remote is None or place.exists():
                 place.unlink()
+
+    def _uses(self) -> list[tuple[str, str, float, int]]:
+        """Kind, version, when a build last asked for it, and size in bytes of every table."""
+        return [
+            (kind.name, place.name, _used_at(place), _size_bytes(place))
+            for kind in self.folder.glob("*")
+            if kind.is_dir()
+            for place in kind.iterdir()
+        ]
+
+    @staticmethod
+    def _remote_uses(remote: "Remote") -> list[tuple[str, str, float, int]]:
+        used = remote.ages(_USED)
+        found: dict[tuple[str, str], tuple[float, int]] = {}
+        for path, (size_bytes, written_at) in remote.ages("cache").items():
+            _, kind, name, *_ = path.split("/")
+            before = found.get((kind, name), (0.0, 0))
+            used_at = used.get(f"{_USED}/{kind}/{name}", (0, written_at))[1]
+            found[kind, name] = (max(before[0], used_at), before[1] + size_bytes)
+        return [(kind, name, *facts) for (kind, name), facts in found.items()]
 
     def matrix(
         self, kind: str, version: str, key: str, wanted: pl.Series, column: str, dtype: Any = np.float32

@@ -3,13 +3,16 @@
 Belongs here: weights, tokenisers, pixels to tensors, embeddings. Does not belong here: what the
 embeddings are used for (``stages/baselines.py``). An embedding is a float32 vector of length 1.
 
-On a GPU the model runs in half precision (automatic mixed precision) in large batches; on a CPU in single precision.
-Decoding runs in threads beside it, so that the model hardly waits for pictures.
+On a GPU the model runs in half precision (automatic mixed precision) in large batches; on a CPU in single precision,
+several small batches side by side on one thread each: sums of several threads come in another order on every number of
+cores, and an embedding would hang on the machine. Decoding runs in threads beside it.
 """
 
 import difflib
+import functools
 import hashlib
 import io
+import itertools
 import logging
 import os
 import tempfile
@@ -26,6 +29,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dataset_pipeline.adapters.engine import one_torch_thread, usable_cores
 from dataset_pipeline.adapters.images import open_rgb
 from dataset_pipeline.adapters.released_images import shown
 from dataset_pipeline.adapters.sources import read_images
@@ -39,8 +43,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 SMALL = "small"
-_TEXT_BATCH = 512
+_TEXT_BATCH = {"cpu": 64, "cuda": 512}
 _IMAGE_BATCH = {"cpu": 64, "cuda": 512}
+CPU_PRECISION = "float32"
 _WEIGHT_SECONDS = 5.0
 """How long to wait for an answer on whether weights can be downloaded."""
 _FROM_SCRATCH, _FINE_TUNING = 1e-3, 1e-5
@@ -62,26 +67,30 @@ class Encoder:
         """(n, dimensions) embeddings of n encoded pictures."""
         import torch
 
-        size, batches, pending = _IMAGE_BATCH[self.device], list[Floats](), list[Any]()
-        for tensor in _ahead(self._tensor, pictures, 2 * size):
-            pending.append(tensor)
-            if len(pending) == size:
-                batches.append(self._run(self._model.encode_image, torch.stack(pending)))
-                pending = []
-        if pending:
-            batches.append(self._run(self._model.encode_image, torch.stack(pending)))
-        return np.concatenate(batches) if batches else np.zeros((0, 0), np.float32)
+        size = _IMAGE_BATCH[self.device]
+        tensors = _ahead(self._tensor, pictures, 2 * size)
+        return self._embedded(
+            self._model.encode_image,
+            (torch.stack(some) for some in iter(lambda: list(itertools.islice(tensors, size)), [])),
+        )
 
     def _tensor(self, data: bytes) -> Any:
         return self._preprocess(open_rgb(data))
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
         """(n, dimensions) embeddings of n texts; what exceeds the model's context is cut off."""
-        batches = [
-            self._run(self._model.encode_text, self._tokenizer(list(texts[start : start + _TEXT_BATCH])))
-            for start in range(0, len(texts), _TEXT_BATCH)
-        ]
-        return np.concatenate(batches) if batches else np.zeros((0, 0), np.float32)
+        size = _TEXT_BATCH[self.device]
+        parts = (list(texts[start : start + size]) for start in range(0, len(texts), size))
+        return self._embedded(self._model.encode_text, map(self._tokenizer, parts))
+
+    def _embedded(self, encode: Callable[..., "torch.Tensor"], batches: "Iterable[torch.Tensor]") -> Floats:
+        run = functools.partial(self._run, encode)
+        if self.device == "cpu":
+            with one_torch_thread():
+                embedded = list(_ahead(run, batches, 2 * usable_cores()))
+        else:
+            embedded = [run(batch) for batch in batches]
+        return np.concatenate(embedded) if embedded else np.zeros((0, 0), np.float32)
 
     def _run(self, encode: Callable[..., "torch.Tensor"], batch: "torch.Tensor") -> Floats:
         import torch
@@ -92,9 +101,33 @@ class Encoder:
         return result
 
 
+class LazyEncoder:
+    """A pretrained model that is loaded where and when it is first asked for; it travels without its weights."""
+
+    def __init__(self, model: ClipModel, base: Path) -> None:
+        """See :func:`load_encoder`."""
+        self._model, self._base = model, base
+        self._loaded: Encoder | None = None
+
+    def __call__(self) -> Encoder:
+        """The model; raises what :func:`load_encoder` raises."""
+        if self._loaded is None:
+            self._loaded = load_encoder(self._model, self._base)
+        return self._loaded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _lazy_encoder, (self._model, self._base)
+
+
+@functools.lru_cache(maxsize=1)
+def _lazy_encoder(model: ClipModel, base: Path) -> LazyEncoder:
+    """One for all batches that arrive in a worker."""
+    return LazyEncoder(model, base)
+
+
 def precision() -> str:
     """In what precision, and where, this machine embeds: part of what decides the last digits of an embedding."""
-    return {"cpu": "float32", "cuda": "mixed precision on cuda"}[_device()]
+    return {"cpu": CPU_PRECISION, "cuda": "mixed precision on cuda"}[_device()]
 
 
 def _device() -> str:
@@ -103,14 +136,12 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _ahead(function: Callable[[bytes], Any], inputs: Iterable[bytes], most: int) -> Iterator[Any]:
+def _ahead(function: Callable[[Any], Any], inputs: Iterable[Any], most: int) -> Iterator[Any]:
     """``function`` of every input in order, computed by threads that run at most ``most`` inputs ahead.
 
     Decoding and resizing release Python's lock, so that threads are enough.
     """
-    threads = min(
-        16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    threads = min(16, usable_cores())
     waiting: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

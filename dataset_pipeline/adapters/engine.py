@@ -30,6 +30,10 @@ class Engine(Protocol):
         """``function`` of every batch, in the order of the batches. Both must be picklable."""
         ...
 
+    def for_models(self) -> "Engine":
+        """Where models run that use every core or a GPU by themselves: one copy a process costs memory."""
+        ...
+
     def close(self) -> None:
         """End whatever was started for the work; the next ``map`` starts it again."""
         ...
@@ -41,6 +45,10 @@ class InlineEngine:
     def map(self, function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
         """See :class:`Engine`."""
         return map(function, batches)
+
+    def for_models(self) -> "InlineEngine":
+        """See :class:`Engine`."""
+        return self
 
     def close(self) -> None:
         """See :class:`Engine`: nothing was started."""
@@ -73,6 +81,10 @@ class LocalEngine:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def for_models(self) -> InlineEngine:
+        """See :class:`Engine`: this process."""
+        return InlineEngine()
 
     def close(self) -> None:
         """End the workers, and whatever they are at; the next ``map`` starts new ones."""
@@ -136,6 +148,19 @@ def use_one_thread() -> None:
     """Make the libraries that this process loads from now on use one thread each: there is a process a core."""
     for variable in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """PyTorch computes on one thread each, so that a number does not hang on the number of cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _start_worker() -> None:

@@ -12,7 +12,6 @@ import functools
 import importlib.metadata
 import importlib.util
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +19,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from PIL import Image
 
+from dataset_pipeline.adapters.engine import one_torch_thread
 from dataset_pipeline.adapters.images import open_rgb
 from dataset_pipeline.adapters.released_images import hidden_area
 from dataset_pipeline.adapters.sources import read_images
@@ -180,7 +180,7 @@ class _Mtcnn:
         if min(width, height) < self._least:
             return []
         seen = picture if scale == 1.0 else picture.resize((width, height), Image.Resampling.BILINEAR)
-        with _one_thread():
+        with one_torch_thread():
             boxes, scores = self._network.detect(seen)
         if boxes is None:
             return []
@@ -195,15 +195,3 @@ class _Mtcnn:
             if box["left"] < box["right"] and box["top"] < box["bottom"]:
                 found.append({**box, "score": round(float(score), 4)})
         return sorted(found, key=lambda face: (-face["score"], face["top"], face["left"]))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -94,8 +94,11 @@ def scan_images(batch: pl.DataFrame, settings: CleanImages) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCANNED)
 
 
-def scan_image(data: bytes, settings: CleanImages) -> dict[str, Any]:
-    """Facts about one picture as a row of ``SCANNED``, or its ``problem``."""
+def scan_image(data: bytes, settings: CleanImages, *, is_measured: bool = True) -> dict[str, Any]:
+    """Facts about one picture as a row of ``SCANNED``, or its ``problem``.
+
+    Where it is not to be measured, without ``MEASURED``: they take a third of the time, and no comparison needs them.
+    """
     if not data:
         return {"problem": "image_empty", "problem_detail": "0 bytes"}
     try:
@@ -114,7 +117,7 @@ def scan_image(data: bytes, settings: CleanImages) -> dict[str, Any]:
                     "problem": "image_undecodable",
                     "problem_detail": f"checksum of chunk {damaged} is wrong",
                 }
-            return {**facts, **_pixel_facts(picture, space, facts, pixels)}
+            return {**facts, **_pixel_facts(picture, space, facts, pixels, is_measured)}
     except UnidentifiedImageError:
         return _no_picture(data)
     except Exception as error:  # decoders raise anything on hostile bytes, and one file must not stop a build
@@ -221,7 +224,11 @@ def _decoded(
 
 
 def _pixel_facts(
-    picture: Image.Image, space: Space, facts: dict[str, Any], pixels: NDArray[np.uint8] | None
+    picture: Image.Image,
+    space: Space,
+    facts: dict[str, Any],
+    pixels: NDArray[np.uint8] | None,
+    is_measured: bool,
 ) -> dict[str, Any]:
     """``pixels``: those of ``picture``, where they need not be copied out of it."""
     shown = upright(to_srgb(picture, space), facts["exif_orientation"])
@@ -232,26 +239,42 @@ def _pixel_facts(
     rgb = on_page(rgba)
     grey = rgb.convert("L")
     side = min(rgb.size)
-    alike = grey.reduce(side // SCAN_SIDE_PX) if side >= 2 * SCAN_SIDE_PX else grey
     # Whole-number reduction first: the hashes and the thumbnail need no more, and cost a tenth. A box filter takes
     # whole pixels only, so that of a small picture's copies in other sizes none looks like it.
     factor = side // (2 * THUMBNAIL_SIDE_PX)
     small, small_grey = (rgb.reduce(factor), grey.reduce(factor)) if factor > 1 else (rgb, grey)
     thumbnail = small.resize((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.LANCZOS)
+    look = {
+        "pixel_hash": pixel_hash.hexdigest(),
+        "phash": _phash(small_grey),
+        "thumbnail": thumbnail.tobytes(),
+    }
+    return {**look, **_measures(rgba, grey, small_grey)} if is_measured else look
+
+
+MEASURED = (
+    "dhash",
+    "brightness",
+    "darkest",
+    "brightest",
+    "contrast",
+    "entropy_bits",
+    "sharpness",
+    "fine_detail",
+)
+"""What pictures are judged by, of ``PIXEL_FACTS``."""
+
+
+def _measures(rgba: Image.Image, grey: Image.Image, small_grey: Image.Image) -> dict[str, Any]:
+    """``MEASURED``; ``rgba``: with its transparency, where it has any."""
+    side = min(grey.size)
+    alike = grey.reduce(side // SCAN_SIDE_PX) if side >= 2 * SCAN_SIDE_PX else grey
     sharpness, fine_detail = _sharpness(alike)
     tones = _tones(grey)
     if rgba.mode == "RGBA" and tones["contrast"] < _FAINT:
         # A white drawing on nothing is not blank: it is meant for another page.
         tones["contrast"] = max(tones["contrast"], _tones(on_page(rgba, "black").convert("L"))["contrast"])
-    return {
-        "pixel_hash": pixel_hash.hexdigest(),
-        "phash": _phash(small_grey),
-        "dhash": _dhash(small_grey),
-        **tones,
-        "sharpness": sharpness,
-        "fine_detail": fine_detail,
-        "thumbnail": thumbnail.tobytes(),
-    }
+    return {"dhash": _dhash(small_grey), **tones, "sharpness": sharpness, "fine_detail": fine_detail}
 
 
 _FAINT = 16.0

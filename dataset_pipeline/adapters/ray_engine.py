@@ -77,6 +77,10 @@ class RayEngine:
                 with contextlib.suppress(Exception):  # the cluster may be what has gone
                     ray.cancel(reference, force=True)
 
+    def for_models(self) -> "RayEngine":
+        """See ``Engine``: tasks, too; a worker keeps the model that it has loaded."""
+        return self
+
     def close(self) -> None:
         """Leave the cluster; one of our own ends with everything it started."""
         import sys

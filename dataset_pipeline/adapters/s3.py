@@ -24,9 +24,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
+from dataset_pipeline.adapters.bucket import Bucket, Object
 from dataset_pipeline.adapters.destinations import (
     CHECKSUMS,
     CHUNK_BYTES,
@@ -34,13 +35,10 @@ from dataset_pipeline.adapters.destinations import (
     Progress,
     Publication,
     Retries,
-    TransientError,
     content_type,
     later,
     parse_checksums,
     refuse_other_content,
-    retry_after,
-    without_secrets,
 )
 from dataset_pipeline.config import S3Destination, version_order
 from dataset_pipeline.errors import ConfigError, DatasetPipelineError, GateError, OutsideWorldError
@@ -50,23 +48,6 @@ _MAX_OBJECT_BYTES: Final = 5 << 40
 _MAX_COPY_BYTES: Final = 5 << 30
 _POLICY_SID: Final = "DatasetPipelinePublicRead"
 _FOREVER: Final = "max-age=31536000, immutable"
-_CREDENTIALS_HINT: Final = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to credentials that may write there"
-)
-_TRANSIENT_CODES: Final = frozenset(
-    ["SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "BadDigest", "Throttling",
-     "ThrottlingException", "TooManyRequests", "RequestLimitExceeded", "OperationAborted", "XAmzContentSHA256Mismatch"]
-)  # fmt: skip
-_CREDENTIAL_CODES: Final = frozenset(
-    ["ExpiredToken", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"]
-)
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class _Object:
-    size: int
-    etag: str
 
 
 @dataclass(frozen=True)
@@ -77,148 +58,6 @@ class _Local:
     """Sent whole, and sent in parts."""
     part_md5s: tuple[str, ...]
     part_bytes: int
-
-
-class _Bucket:
-    """Requests to one bucket; every failure is one clear line, and what is worth another try gets it."""
-
-    def __init__(self, settings: S3Destination, retries: Retries) -> None:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-
-        self.name = settings.bucket
-        self.where = f"s3://{settings.bucket}"
-        self._retries = retries
-        try:
-            self._client = boto3.session.Session().client(
-                "s3",
-                endpoint_url=settings.endpoint,
-                region_name=settings.region or (None if settings.endpoint is None else "us-east-1"),
-                config=Config(
-                    retries={"total_max_attempts": 1},  # ours know Retry-After
-                    connect_timeout=20,
-                    read_timeout=60,
-                    max_pool_connections=2 * settings.parallel,
-                    s3={"addressing_style": "path" if settings.endpoint else "auto"},
-                    # Content-MD5 is what every server checks; not every one knows the later checksums.
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                ),
-            )
-        except (BotoCoreError, ValueError) as error:
-            raise ConfigError(f"{self.where}: {without_secrets(str(error))}") from None
-
-    def call(self, operation: str, what: str, **arguments: Any) -> Any:
-        """One request; ``what`` names the file or the purpose. A missing object gives None."""
-        arguments = {"Bucket": self.name, **arguments}
-        method = getattr(self._client, operation)
-        return self._retries.call(lambda: self._translated(lambda: method(**arguments), what), what)
-
-    def read(self, key: str, what: str) -> bytes | None:
-        """A small object's bytes, or None."""
-
-        def whole() -> bytes | None:
-            answer = self._client.get_object(Bucket=self.name, Key=key)
-            data: bytes = answer["Body"].read()
-            if len(data) != answer["ContentLength"]:
-                raise TransientError("the answer was cut short")
-            return data
-
-        return self._retries.call(lambda: self._translated(whole, what), what)
-
-    def sha256(self, key: str, what: str) -> str:
-        """SHA-256 of an object's bytes, by reading all of them."""
-
-        def hashed() -> str:
-            digest = hashlib.sha256()
-            for chunk in self._client.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(CHUNK_BYTES):
-                digest.update(chunk)
-            return digest.hexdigest()
-
-        return self._retries.call(lambda: self._translated(hashed, what), what) or ""
-
-    def pages(self, operation: str, what: str, **arguments: Any) -> Iterator[Any]:
-        """Every page of a listing."""
-        token: dict[str, Any] = {}
-        while True:
-            page = self.call(operation, what, **arguments, **token)
-            if page is None:
-                return
-            yield page
-            if not page.get("IsTruncated"):
-                return
-            token = {
-                given: page[found]
-                for given, found in (
-                    ("ContinuationToken", "NextContinuationToken"),
-                    ("KeyMarker", "NextKeyMarker"),
-                    ("UploadIdMarker", "NextUploadIdMarker"),
-                    ("PartNumberMarker", "NextPartNumberMarker"),
-                )
-                if page.get(found)
-            }
-            if not token:
-                return
-
-    def objects(self, prefix: str) -> dict[str, _Object]:
-        """Key -> object of everything that begins with ``prefix``."""
-        return {
-            entry["Key"]: _Object(int(entry["Size"]), entry["ETag"].strip('"'))
-            for page in self.pages("list_objects_v2", f"{self.where}/{prefix}: listing", Prefix=prefix)
-            for entry in page.get("Contents", [])
-        }
-
-    def _translated(self, request: Callable[[], Result], what: str) -> Result | None:
-        from botocore import exceptions as boto
-        from urllib3.exceptions import HTTPError
-
-        try:
-            return request()
-        except boto.ClientError as error:
-            self._explain(error.response, what)
-            return None
-        except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.TokenRetrievalError) as error:
-            raise OutsideWorldError(
-                f"{what}: {without_secrets(str(error))}", hint=_CREDENTIALS_HINT
-            ) from None
-        except (boto.HTTPClientError, boto.ResponseStreamingError, boto.IncompleteReadError, HTTPError,
-                ConnectionError, TimeoutError) as error:  # fmt: skip
-            raise TransientError(f"{type(error).__name__}: the connection broke or gave no answer") from None
-        except (boto.BotoCoreError, ValueError) as error:
-            raise OutsideWorldError(f"{what}: {without_secrets(str(error))}") from None
-
-    def _explain(self, response: Mapping[str, Any], what: str) -> None:
-        """None for an object that is not there; raises for every other answer."""
-        fault, about = response.get("Error", {}), response.get("ResponseMetadata", {})
-        code, status = str(fault.get("Code", "")), int(about.get("HTTPStatusCode", 0))
-        if code in _CREDENTIAL_CODES:
-            raise OutsideWorldError(f"{what}: the credentials were refused ({code})", hint=_CREDENTIALS_HINT)
-        if code in ("RequestTimeTooSkewed", "RequestExpired"):
-            raise OutsideWorldError(
-                f"{what}: the clock of this machine differs from the server's ({code})",
-                hint="Set the clock, then run the same command again",
-            )
-        if code in _TRANSIENT_CODES or status in (429, 500, 502, 503, 504):
-            raise TransientError(
-                f"the server answered {status} {code}".rstrip(), retry_after(about.get("HTTPHeaders", {}))
-            )
-        if code in ("NoSuchBucket", "InvalidBucketName"):
-            raise ConfigError(
-                f"{self.where}: no such bucket",
-                hint="Create it, or correct 'bucket' in dataset.yaml: a mistyped one is never created",
-            )
-        if status == 404 or code in ("NoSuchKey", "NoSuchUpload", "NotFound", "NoSuchBucketPolicy"):
-            return
-        if status in (401, 403):
-            raise OutsideWorldError(
-                f"{what}: not permitted ({code or status}): the bucket may be somebody else's, or the credentials "
-                "may read and not write",
-                hint=_CREDENTIALS_HINT,
-            )
-        if code == "EntityTooLarge":
-            raise OutsideWorldError(f"{what}: larger than the host takes", hint="Lower release.max_shard_mib")
-        raise OutsideWorldError(f"{what}: the server answered {status} {without_secrets(code)}")
 
 
 def publish_s3(
@@ -236,7 +75,9 @@ def publish_s3(
     is published with other content, ``GateError`` where the release is not what its checksums say, and
     ``OutsideWorldError`` for credentials, permissions, and a host that fails again and again.
     """
-    bucket = _Bucket(settings, retries or Retries())
+    bucket = Bucket(
+        settings.bucket, settings.endpoint, settings.region, settings.parallel, retries or Retries()
+    )
     plan = _plan(bucket, release, settings)
     base = settings.public_base(release.name, release.version)
     done = Publication(
@@ -292,7 +133,7 @@ class _Plan:
     """The index page where it has to be written."""
 
 
-def _plan(bucket: _Bucket, release: LocalRelease, settings: S3Destination) -> _Plan:
+def _plan(bucket: Bucket, release: LocalRelease, settings: S3Destination) -> _Plan:
     home = "/".join(part for part in (settings.prefix, release.name) if part)
     root = f"{home}/{release.version}/"
     there = bucket.objects(f"{home}/")
@@ -344,7 +185,7 @@ def _plan(bucket: _Bucket, release: LocalRelease, settings: S3Destination) -> _P
     )
 
 
-def _steps(bucket: _Bucket, release: LocalRelease, plan: _Plan) -> Iterator[str]:
+def _steps(bucket: Bucket, release: LocalRelease, plan: _Plan) -> Iterator[str]:
     """Every change in the bucket, in order, in words."""
     for key in plan.strangers:
         yield f"delete {bucket.where}/{key}"
@@ -395,7 +236,7 @@ def _local(release: LocalRelease, path: str, settings: S3Destination) -> _Local:
 
 
 def _is_the_same(
-    bucket: _Bucket, found: _Object | None, key: str, path: str, release: LocalRelease, local: _Local
+    bucket: Bucket, found: Object | None, key: str, path: str, release: LocalRelease, local: _Local
 ) -> bool:
     """Whether an object holds a file's bytes; read back only where the server's ETag is no MD5."""
     if found is None or found.size != release.sizes[path]:
@@ -422,10 +263,10 @@ def _sha256(release: LocalRelease, path: str) -> str:
 
 
 def _refuse_changed(
-    bucket: _Bucket,
+    bucket: Bucket,
     release: LocalRelease,
     root: str,
-    there: Mapping[str, _Object],
+    there: Mapping[str, Object],
     locals_: Mapping[str, _Local],
 ) -> None:
     """Raise where the published version has other content, or has lost or changed a file."""
@@ -453,7 +294,7 @@ def _refuse_changed(
 
 
 def _copies(
-    bucket: _Bucket, newest: str, release: LocalRelease, missing: list[str], there: Mapping[str, _Object]
+    bucket: Bucket, newest: str, release: LocalRelease, missing: list[str], there: Mapping[str, Object]
 ) -> dict[str, str]:
     """Path -> key of files whose bytes are in the bucket already, in the version below ``newest``."""
     key = f"{newest}{CHECKSUMS}"
@@ -471,7 +312,7 @@ def _copies(
 
 
 def _unfinished(
-    bucket: _Bucket, root: str, paths: list[str], locals_: Mapping[str, _Local]
+    bucket: Bucket, root: str, paths: list[str], locals_: Mapping[str, _Local]
 ) -> dict[str, tuple[str, set[int]]]:
     """Path -> (upload, numbers of the parts that arrived whole) of transfers that were interrupted."""
     large = {path for path in paths if len(locals_[path].part_md5s) > 1}
@@ -505,7 +346,7 @@ class _Sender:
 
     def __init__(
         self,
-        bucket: _Bucket,
+        bucket: Bucket,
         release: LocalRelease,
         plan: _Plan,
         settings: S3Destination,
@@ -598,7 +439,7 @@ class _Sender:
         """Compare what is there with what should be."""
         key = self._plan.root + path
         answer = self._bucket.call("head_object", self._what(path), Key=key)
-        found = answer and _Object(int(answer["ContentLength"]), answer["ETag"].strip('"'))
+        found = answer and Object(int(answer["ContentLength"]), answer["ETag"].strip('"'))
         if not _is_the_same(self._bucket, found, key, path, self._release, self._plan.locals[path]):
             self._bucket.call("delete_object", self._what(path), Key=key)
             raise OutsideWorldError(f"{self._what(path)}: {_CHANGED}", hint=_CHANGED_HINT)
@@ -624,7 +465,7 @@ _CHANGED: Final = "the server stored other bytes than were sent: its checksum di
 _CHANGED_HINT: Final = "Run the same command again: the file is sent anew; if it happens again, ask the host"
 
 
-def _put_page(bucket: _Bucket, key: str, data: bytes, kind: str) -> None:
+def _put_page(bucket: Bucket, key: str, data: bytes, kind: str) -> None:
     bucket.call(
         "put_object", f"{bucket.where}/{key}: writing",
         Key=key, Body=data, ContentMD5=_md5(data), ContentType=kind, CacheControl="no-cache",
@@ -635,7 +476,7 @@ def _md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _has_bytes(found: _Object | None, data: bytes) -> bool:
+def _has_bytes(found: Object | None, data: bytes) -> bool:
     return found is not None and found.etag == hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -646,7 +487,7 @@ def _text(data: bytes | None) -> str:
 # -- who may read --------------------------------------------------------------------------
 
 
-def _is_policy_missing(bucket: _Bucket, home: str, is_public: bool) -> bool:
+def _is_policy_missing(bucket: Bucket, home: str, is_public: bool) -> bool:
     """Whether the bucket's policy has to be extended; raises where it lets anyone read and should not."""
     statements = _statements(bucket)
     if is_public:
@@ -671,7 +512,7 @@ def _is_policy_missing(bucket: _Bucket, home: str, is_public: bool) -> bool:
     return False
 
 
-def _statements(bucket: _Bucket) -> list[dict[str, Any]]:
+def _statements(bucket: Bucket) -> list[dict[str, Any]]:
     """Statements of the bucket's policy; none where the server knows no policies."""
     answer = None
     with contextlib.suppress(DatasetPipelineError):  # a server without policies, or a right to write alone
@@ -683,7 +524,7 @@ def _statements(bucket: _Bucket) -> list[dict[str, Any]]:
     return [statement for statement in _listed(statements) if isinstance(statement, dict)]
 
 
-def _set_policy(bucket: _Bucket, home: str) -> None:
+def _set_policy(bucket: Bucket, home: str) -> None:
     """Add one statement to the bucket's policy; the others stay as they are."""
     statements = _statements(bucket)
     ours = next((s for s in statements if s.get("Sid") == _POLICY_SID), None)
@@ -701,7 +542,7 @@ def _set_policy(bucket: _Bucket, home: str) -> None:
         )
 
 
-def _resource(bucket: _Bucket, home: str) -> str:
+def _resource(bucket: Bucket, home: str) -> str:
     return f"arn:aws:s3:::{bucket.name}/{home}/*"
 
 

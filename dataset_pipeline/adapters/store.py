@@ -8,6 +8,7 @@ Layout below ``STORAGE/<dataset>/``::
     cache/                      see ``cache.py``
     tmp/                        folders being written; never read
     build.lock                  held by the one process that builds
+    layout.json                 the number of this layout, by which code finds out whether it knows it
 
 A snapshot is written in ``tmp`` and renamed into place, so a killed process leaves nothing that a
 reader could see. Readers go through :meth:`Store.audited`, which gives a snapshot only when all of
@@ -24,13 +25,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 from filelock import FileLock, Timeout
 
-from dataset_pipeline.errors import GateError, OutsideWorldError
+from dataset_pipeline.errors import ConfigError, GateError, OutsideWorldError
 
+if TYPE_CHECKING:
+    from dataset_pipeline.adapters.remote import Remote
+
+LAYOUT: Final = 1
+"""Raised with every change after which older code would misread a storage folder, or this code an older one."""
+_STATE_KEYS: Final = frozenset({"latest", "inputs", "audit", "good"})
 _ID_CHARS = 16
 _NOT_CONTENT = frozenset({"provenance.json", "SHA256SUMS"})
 
@@ -142,6 +149,7 @@ def explained_os_errors(where: Path) -> Iterator[None]:
         raise
 
 
+_LAYOUT_FILE: Final = "layout.json"
 _PRIVATE_NOTE = """# What may leave this folder
 
 Publish what is in `releases/`, and nothing else.
@@ -160,6 +168,14 @@ class Store:
         self.folder = Path(root).absolute() / dataset
         self.releases = self.folder / "releases"
         self.cache = self.folder / "cache"
+        self.remote: Remote | None = None
+        """The bucket that the folder is a working copy of (see ``remote_store.py``)."""
+        self._has_known_layout = False
+
+    @property
+    def where(self) -> str:
+        """The storage of the dataset, for people."""
+        return str(self.folder)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -180,6 +196,7 @@ class Store:
                 waiting()
                 lock.acquire(poll_interval=0.25)
         try:
+            self._mark_layout()
             yield
         finally:
             lock.release()
@@ -220,7 +237,7 @@ class Store:
                 if not place.is_dir():
                     os.replace(temporary, place)
                 previous = self._state(asset)
-                made_of = {"latest": identity, "inputs": _read(inputs), "settings": dict(settings or {})}
+                made_of = {"latest": identity, "inputs": _all_read(inputs), "settings": dict(settings or {})}
                 keeps_audit = all(previous.get(name) == value for name, value in made_of.items())
                 self._save_state(
                     asset,
@@ -252,7 +269,7 @@ class Store:
                 return False
             if _checksums(snapshot.folder) != state["files"]:
                 return False
-            read = _read(inputs)
+            read = _all_read(inputs)
             audit = state["audit"] if state["inputs"] == read else {}
             self._save_state(asset, {**state, "inputs": read, "audit": audit, "kept_by": run_id})
         return True
@@ -309,6 +326,9 @@ class Store:
             for file in files:
                 write_atomically(folder / file, (snapshot.folder / file).read_bytes())
 
+    def keep_record(self, record: Path) -> None:
+        """Keep a record below the folder ``publications`` that was written or changed."""
+
     def sweep(self) -> None:
         """Delete folders that killed processes left in ``tmp``."""
         for leftover in (self.folder / "tmp").glob("*"):
@@ -318,6 +338,31 @@ class Store:
     def writers(self) -> list[int]:
         """Processes of this machine that are writing a snapshot or a release."""
         return sorted({found for path in (self.folder / "tmp").glob("*") if (found := _writer_of(path))})
+
+    def _mark_layout(self) -> None:
+        """Say in the storage which layout it has."""
+        self._require_known_layout()
+        if not (self.folder / _LAYOUT_FILE).exists():
+            with explained_os_errors(self.folder):
+                write_atomically(self.folder / _LAYOUT_FILE, to_json({"layout": LAYOUT}).encode())
+
+    def _require_known_layout(self) -> None:
+        """Raise ``ConfigError`` for a storage that other code wrote in another layout."""
+        if self._has_known_layout:
+            return
+        found = self._read(_LAYOUT_FILE)
+        if found is not None:
+            try:
+                number = json.loads(found)["layout"]
+            except (ValueError, KeyError, TypeError):
+                number = None
+            if number != LAYOUT:
+                raise ConfigError(
+                    f"{self.where}: found layout {number} of storage, expected {LAYOUT}: another version of "
+                    "dataset-pipeline wrote it",
+                    hint="Build with that version, or into another storage; releases in it stay as they are",
+                )
+        self._has_known_layout = True
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -388,6 +433,19 @@ class Store:
                 )
         return snapshot
 
+    def release_folder(self, version: str) -> Path | None:
+        """The folder of a release; None where it is not built."""
+        place = self.releases / version
+        return place if place.is_dir() else None
+
+    def releases_before(self, version: str) -> Path:  # noqa: ARG002 - a remote storage fetches what may be asked for
+        """The folder of the releases, among them the highest one below ``version``, whole."""
+        return self.releases
+
+    def publications(self) -> Path:
+        """The folder of the records of publications, as they are now."""
+        return self.folder / "publications"
+
     # -- internals -------------------------------------------------------------------------
 
     def _snapshot(self, asset: str, identity: str | None) -> Snapshot | None:
@@ -400,11 +458,30 @@ class Store:
         )
 
     def _state(self, asset: str) -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = json.loads((self.folder / "state" / f"{asset}.json").read_text("utf-8"))
-        except FileNotFoundError:
+        """The record of an asset; raises ``ConfigError`` where code wrote it that kept other records."""
+        self._require_known_layout()
+        path = f"state/{asset}.json"
+        found = self._read(path)
+        if found is None:
             return {}
+        try:
+            state = json.loads(found)
+        except ValueError:
+            state = None
+        if not isinstance(state, dict) or not set(state) >= _STATE_KEYS:
+            raise ConfigError(
+                f"{self.where}/{path}: not the record of a snapshot as this version of dataset-pipeline keeps it",
+                hint=f"Delete {self.where}/state, which makes the next build run every stage again; "
+                "results for single items and releases stay",
+            )
         return state
+
+    def _read(self, path: str) -> bytes | None:
+        """A small file of the storage; None where it is not there."""
+        try:
+            return (self.folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def _save_state(self, asset: str, state: Mapping[str, Any]) -> None:
         path = self.folder / "state" / f"{asset}.json"
@@ -488,7 +565,7 @@ def require_made_from(snapshot: Snapshot, inputs: Mapping[str, Snapshot]) -> Non
             )
 
 
-def _read(inputs: Mapping[str, Snapshot]) -> dict[str, str]:
+def _all_read(inputs: Mapping[str, Snapshot]) -> dict[str, str]:
     """asset -> snapshot id of ``inputs`` and of everything that was read to make them."""
     return {**_ancestors(inputs), **{name: snapshot.id for name, snapshot in inputs.items()}}
 
@@ -524,6 +601,7 @@ def _writer_of(temporary: Path) -> int | None:
 
 
 def is_running(process: int) -> bool:
+    """Whether a process of this machine runs."""
     """Whether a process of this machine with that number is there."""
     try:
         os.kill(process, 0)

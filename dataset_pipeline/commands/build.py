@@ -13,6 +13,8 @@ import dagster as dg
 
 from dataset_pipeline.adapters.destinations import read_checksums
 from dataset_pipeline.adapters.engine import Engine, LocalEngine
+from dataset_pipeline.adapters.remote import working_folder
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Store, explained_os_errors, write_atomically
 from dataset_pipeline.commands.check import require_sound_settings
 from dataset_pipeline.definitions import dataset_definitions, load_dataset
@@ -84,15 +86,16 @@ class FailedGatesError(GateError):
 
 
 def dagster_home(storage: str | Path) -> Path:
-    """The folder of Dagster's history: ``$DAGSTER_HOME``, else one inside the storage folder."""
+    """The folder of Dagster's history: ``$DAGSTER_HOME``, else one inside the storage folder or its working copy."""
     if home := os.environ.get("DAGSTER_HOME"):
         return Path(home)
-    home_folder = Path(storage).absolute() / "dagster"
+    folder = working_folder(storage)
+    home_folder = folder / "dagster"
     settings = home_folder / "dagster.yaml"
     # Dagster takes a relative path from the folder it is started in, so absolute ones are written, quoted.
     places = {name: json.dumps(str(home_folder / name)) for name in ("history", "artifacts", "logs")}
     expected = _DAGSTER_YAML.format(generated=_GENERATED, **places)
-    with explained_os_errors(Path(storage)):
+    with explained_os_errors(folder):
         home_folder.mkdir(parents=True, exist_ok=True)
         written = settings.read_text(encoding="utf-8") if settings.exists() else _GENERATED
         if written.startswith(_GENERATED) and written != expected:
@@ -145,7 +148,7 @@ def build(
             ]
         ),
     )
-    store = Store(storage, dataset.config.name)
+    store = open_store(storage, dataset.config.name)
     try:
         with _instance(storage) as instance:
             result = definitions.resolve_job_def("build").execute_in_process(

@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from dataset_pipeline.adapters.engine import engine_named
+from dataset_pipeline.adapters.remote import is_remote
 from dataset_pipeline.commands.build import dagster_home
 from dataset_pipeline.definitions import (
     CONFIGS_VARIABLE,
@@ -65,7 +66,7 @@ def dev(
         "DAGSTER_HOME": str(home),
         UI_VARIABLE: os.environ.get(UI_VARIABLE, f"http://{_HOST}:{port}"),
         CONFIGS_VARIABLE: os.pathsep.join(str(config.absolute()) for config in configs),
-        STORAGE_VARIABLE: str(Path(storage).absolute()),
+        STORAGE_VARIABLE: storage if is_remote(storage) else str(Path(storage).absolute()),
         ENGINE_VARIABLE: engine,
         RAY_ADDRESS_VARIABLE: ray_address or "",
         "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), _NOT_FOR_USERS])),

@@ -4,12 +4,15 @@ Belongs here: which of the cached tables may go. Does not belong here: what is i
 snapshots, which the store keeps two of by itself.
 """
 
+import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_pipeline.adapters.cache import CachedTable, ResultCache
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Store
 from dataset_pipeline.config import load_config
 from dataset_pipeline.errors import OutsideWorldError
@@ -47,8 +50,8 @@ def collect(
     change costs; with ``is_everything`` no table stays. Raises ``ConfigError`` for a wrong config, and ``OutsideWorldError``
     where the disk says no or a build is running that may read what would go.
     """
-    store = Store(storage, load_config(config_path).name)
-    cache, now = ResultCache(store.cache), time.time()
+    store = open_store(storage, load_config(config_path).name)
+    cache, now = ResultCache(store.cache, store.remote), time.time()
     tables = cache.tables()
     unused = [
         table
@@ -56,16 +59,32 @@ def collect(
         if is_everything or (not table.is_newest and now - table.used_at > days * _DAY)
     ]
     if is_deleting:
-        if writers := store.writers():
-            raise OutsideWorldError(
-                f"{store.folder} is being written by process {writers[0]}",
-                hint="Wait for the build to end, then run the same command again; nothing was deleted",
-            )
-        store.sweep()
-        for table in unused:
-            cache.remove(table)
+        with (
+            contextlib.nullcontext()
+            if store.remote is None
+            else store.building(functools.partial(_refuse, store))
+        ):
+            _delete(store, cache, unused)
     kept = tuple(table for table in tables if table not in unused)
     return Collected(kept, tuple(unused), now, is_deleting)
+
+
+def _refuse(store: Store) -> None:
+    raise OutsideWorldError(
+        f"{store.where} is being written by another build",
+        hint="Wait for the build to end, then run the same command again; nothing was deleted",
+    )
+
+
+def _delete(store: Store, cache: ResultCache, unused: list[CachedTable]) -> None:
+    if writers := store.writers():
+        raise OutsideWorldError(
+            f"{store.folder} is being written by process {writers[0]}",
+            hint="Wait for the build to end, then run the same command again; nothing was deleted",
+        )
+    store.sweep()
+    for table in unused:
+        cache.remove(table)
 
 
 def _megabytes(size_bytes: int) -> str:

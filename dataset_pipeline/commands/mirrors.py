@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_pipeline.adapters.mirrors import MirrorHealth, table
-from dataset_pipeline.adapters.store import Store, explained_os_errors, to_json, write_atomically
+from dataset_pipeline.adapters.remote_store import open_store
+from dataset_pipeline.adapters.store import explained_os_errors, to_json, write_atomically
 from dataset_pipeline.definitions import load_dataset
 from dataset_pipeline.publication import check_mirrors
 
@@ -53,7 +54,7 @@ def check(config_path: Path, storage: str | Path) -> MirrorsResult:
     """
     dataset = load_dataset(config_path)
     config = dataset.config
-    found = check_mirrors(config, Store(storage, config.name))
+    found = check_mirrors(config, open_store(storage, config.name))
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     path = dataset.base / config.mirrors
     with explained_os_errors(path):

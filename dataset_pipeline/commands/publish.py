@@ -9,7 +9,7 @@ import getpass
 from pathlib import Path
 
 from dataset_pipeline.adapters.destinations import Progress, Publication
-from dataset_pipeline.adapters.store import Store
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.definitions import load_dataset
 from dataset_pipeline.defs.publish import audited_archive
 from dataset_pipeline.errors import ConfigError
@@ -40,11 +40,10 @@ def publish(
             f"no destination {destination!r} under 'publish' in dataset.yaml; there: {there}",
             hint=f"Did you mean '{near[0]}'?" if near else None,
         )
-    store = Store(storage, config.name)
-    release = store.releases / config.version
-    if not release.is_dir():
+    store = open_store(storage, config.name)
+    if store.release_folder(config.version) is None:
         raise ConfigError(
-            f"{release}: version {config.version} of {config.name} is not built",
+            f"{store.where}/releases/{config.version}: version {config.version} of {config.name} is not built",
             hint=f"Run: dataset-pipeline build {config_path}",
         )
     request = Request(

@@ -45,6 +45,7 @@ from dataset_pipeline.adapters import (
 )
 from dataset_pipeline.adapters.cache import ResultCache, code_version, settings_version
 from dataset_pipeline.adapters.engine import InlineEngine
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Snapshot, Store, to_json
 from dataset_pipeline.config import DatasetConfig, Source
 from dataset_pipeline.defs import automation, checks, columns, workers
@@ -538,7 +539,7 @@ def _release_of_takedowns(dataset: Dataset, store: Store) -> Path | None:
     """The newest release of a lower version, where there are takedowns."""
     if dataset.config.takedowns is None:
         return None
-    return archive.previous_release(store.releases, dataset.config.version)
+    return archive.previous_release(store.releases_before(dataset.config.version), dataset.config.version)
 
 
 def _observable(
@@ -553,7 +554,9 @@ def _observable(
     )
     def observe(context: Any) -> dg.DataVersion:
         with explained():
-            return dg.DataVersion(fingerprint(Store(context.resources.storage.root, dataset.config.name)))
+            return dg.DataVersion(
+                fingerprint(open_store(context.resources.storage.root, dataset.config.name))
+            )
 
     return observe
 
@@ -940,7 +943,7 @@ def _vectors(
     """Embeddings of the pictures or texts of items by one of ``baselines.models`` that is not trained here."""
     base = work.dataset.base
     model = next(one for one in work.config.baselines.models if one.name == model_name)
-    encoder = functools.cache(functools.partial(clip.load_encoder, model, base))
+    encoder = clip.LazyEncoder(model, base)
     identity = clip.model_identity(model, base)
     items, pictures = _embedded_table(work, table)
     found = {}
@@ -972,7 +975,7 @@ def _kept_release(dataset: Dataset, store: Store) -> Path | None:
     """The newest release of a lower version, where the split is to keep what was released."""
     if dataset.config.split.keep == "none" or dataset.config.split.method == "published":
         return None
-    return archive.previous_release(store.releases, dataset.config.version)
+    return archive.previous_release(store.releases_before(dataset.config.version), dataset.config.version)
 
 
 def build_review(work: Work) -> None:
@@ -1167,8 +1170,11 @@ def _embedding_matrix(
     """Embeddings of the pictures or texts ``of``, in their order, from the cache where they are there."""
     table, key, function, noun, modules = _EMBEDDED[kind]
     version = settings_version(code_version(*modules), identity, clip.precision(), *_hides(work.config))
+    # What was trained here has its weights here; a GPU of this machine decides in what precision all are embedded.
+    is_anywhere = isinstance(encoder, clip.LazyEncoder) and clip.precision() == clip.CPU_PRECISION
+    engine = work.engine.for_models() if is_anywhere else InlineEngine()
     work.cache.results(
-        table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), InlineEngine(),
+        table, version, of.lazy(), [key], functools.partial(function, encoder=encoder), engine,
         progress=work.progress(f"{model_name}: {noun} embedded"),
     )  # fmt: skip
     return work.cache.matrix(table, version, key, of[key], "embedding")
@@ -1197,10 +1203,9 @@ def _encoder(
     config = work.config
     if model.train is None:
         identity = clip.model_identity(model, work.dataset.base)
-        load = functools.cache(functools.partial(clip.load_encoder, model, work.dataset.base))
         return (
             identity,
-            load,
+            clip.LazyEncoder(model, work.dataset.base),
             f"open_clip {model.architecture}, weights {model.pretrained}, not trained on this dataset",
         )
     captions = baselines.training_captions(items, config.baselines.prompts)
@@ -1211,7 +1216,7 @@ def _encoder(
     identity = clip.training_identity(
         model, known["sha256"].to_list(), known["captions"].to_list(), seed, work.dataset.base
     ) + "".join(f"-{part}" for part in _hides(config))
-    checkpoint = work.cache.folder / "models" / f"{identity}-{code_version(*_SEEING)}.pt"
+    checkpoint = work.cache.file("models", f"{identity}-{code_version(*_SEEING)}.pt")
     train = functools.cache(
         functools.partial(
             clip.trained_encoder, model, known["location"].to_list(), known["captions"].to_list(), seed,
@@ -1344,7 +1349,7 @@ def build_published_archive(work: Work) -> None:
     )
     written = paper.paper(config, reports)
     reports["readiness"] = readiness.readiness_report(config, reports, known, written.passages_for_author)
-    before = archive.previous_release(work.store.releases, config.version)
+    before = archive.previous_release(work.store.releases_before(config.version), config.version)
     reports["diff"], older_changes = _difference(work, before, items, removed)
     measured = mirrors.read_measured(work.dataset.base / config.mirrors)
     raw_items = work.inputs["raw_texts"].table("items")

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Snapshot, Store
 from dataset_pipeline.config import Destination
 from dataset_pipeline.defs.assets import lineage
@@ -66,7 +67,7 @@ def _mirror_check(dataset: Dataset, name: str) -> dg.AssetChecksDefinition:
         blocking=True,  # a failure fails the run: nobody looks at the green runs of a schedule
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        store = Store(context.resources.storage.root, dataset.config.name)
+        store = open_store(context.resources.storage.root, dataset.config.name)
         with explained():
             [health] = check_mirrors(dataset.config, store, name)
         speeds = {
@@ -104,7 +105,7 @@ def _asset(dataset: Dataset, name: str, destination: Destination) -> dg.AssetsDe
         required_resource_keys={"storage"},
     )
     def publish(context: dg.AssetExecutionContext, config: Confirmation) -> dg.MaterializeResult[Any]:
-        store = Store(context.resources.storage.root, dataset.config.name)
+        store = open_store(context.resources.storage.root, dataset.config.name)
         is_confirmed = config.confirm == dataset.config.version
         with explained():
             record = publish_release(

@@ -25,6 +25,7 @@ from dataset_pipeline.adapters.cache import (
     settings_version,
 )
 from dataset_pipeline.adapters.engine import Engine, engine_named, one_thread_of_algebra
+from dataset_pipeline.adapters.remote_store import open_store
 from dataset_pipeline.adapters.store import Snapshot, SnapshotWriter, Store, Verdict, require_made_from
 from dataset_pipeline.config import DatasetConfig, asset_prefix
 from dataset_pipeline.defs import automation, columns, metadata
@@ -47,11 +48,11 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     root: str = "storage"
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
-    _building: set[str] = PrivateAttr(default_factory=set)
+    _building: dict[str, Store] = PrivateAttr(default_factory=dict)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
         """Begin a run, which holds nothing yet."""
-        self._held, self._building = ExitStack(), set()
+        self._held, self._building = ExitStack(), {}
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - the base class names it
         """End a run: other builds of its datasets may begin."""
@@ -59,11 +60,11 @@ class StorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def to_build(self, dataset: str, waiting: Callable[[], None]) -> Store:
         """The store of ``dataset``, which this run alone builds from now on until it ends; see ``Store.building``."""
-        store = Store(self.root, dataset)
         if dataset not in self._building:
+            store = open_store(self.root, dataset)
             self._held.enter_context(store.building(waiting))
-            self._building.add(dataset)
-        return store
+            self._building[dataset] = store
+        return self._building[dataset]
 
 
 class EngineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -350,7 +351,7 @@ class Lineage:
                     and store.keep(stage.name, made_from, inputs, context.run.run_id)
                 )
                 before, changes = _comparable(store, stage), None
-                cache = ResultCache(store.cache)
+                cache = ResultCache(store.cache, store.remote)
                 if is_kept:
                     cache.mark_used(store.cached(stage.name))
                 else:
@@ -370,6 +371,7 @@ class Lineage:
                         )
                         writer.cached = tuple(sorted(cache.asked_for))
                         changes = _changes(stage, before, Snapshot(stage.name, "", writer.folder))
+                    cache.send_files()
             snapshot = store.latest(stage.name)
             if snapshot is None:
                 raise RuntimeError(f"{stage.name} was written but cannot be read back from {store.folder}")

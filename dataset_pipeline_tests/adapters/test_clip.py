@@ -1,5 +1,6 @@
 """CLIP: training that repeats, embeddings that stand alone, and weights that cannot be had."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
 from dataset_pipeline.adapters import clip
@@ -195,6 +197,40 @@ def test_embeddings_do_not_depend_on_their_batch(encoder: clip.Encoder) -> None:
     all_texts = encoder.embed_texts(texts)
     assert np.abs(encoder.embed_texts(texts[::-1])[::-1] - all_texts).max() < 1e-5
     assert np.abs(encoder.embed_texts(texts[515:516])[0] - all_texts[515]).max() < 1e-5
+
+
+def test_embeddings_do_not_hang_on_the_number_of_cores(encoder: clip.Encoder) -> None:
+    """Sums of several threads come in another order, and the last digits decide between equally likely labels."""
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            images = encoder.embed_images(encoded(picture(number)) for number in range(70))
+            found.append((images, encoder.embed_texts([f"hat {number}" for number in range(70)])))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_model_travels_without_its_weights_and_is_loaded_once_a_process(
+    encoder: clip.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(model: ClipModel, base: Path) -> clip.Encoder:
+        loaded.append(model.name)
+        return encoder
+
+    monkeypatch.setattr(clip, "load_encoder", load)
+    here = clip.LazyEncoder(ClipModel(name="mine", pretrained="model.pt"), tmp_path)
+    assert here() is here() is encoder
+    sent = pickle.dumps(here)
+    assert len(sent) < 1000
+    there = [pickle.loads(sent)() for _ in range(3)]
+    assert there == [encoder] * 3
+    assert loaded == ["mine", "mine"], "once here, once in what stands for a worker"
 
 
 def test_text_beyond_the_context_is_cut(encoder: clip.Encoder) -> None:

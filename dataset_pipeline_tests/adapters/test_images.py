@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image, ImageFilter
 
-from dataset_pipeline.adapters.images import scan_image, scan_images
+from dataset_pipeline.adapters.images import MEASURED, scan_image, scan_images
 from dataset_pipeline.config import CleanImages
 from dataset_pipeline.tables import IMAGES
 from dataset_pipeline_tests.pictures import encoded, picture
@@ -70,6 +70,16 @@ def test_facts_of_a_plain_picture() -> None:
     assert facts["contrast"] == pytest.approx(95)
     assert facts["entropy_bits"] == pytest.approx(1)
     assert len(facts["thumbnail"]) == 32 * 32 * 3
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_what_is_not_measured_is_left_out_and_the_rest_is_as_it_was(mode: str) -> None:
+    data = encoded(picture(3, (300, 280), mode))
+    whole = scan_image(data, CleanImages())
+    part = scan_image(data, CleanImages(), is_measured=False)
+    assert set(whole) - set(part) == set(MEASURED)
+    assert part == {name: value for name, value in whole.items() if name not in MEASURED}
+    assert scan_image(data[:99], CleanImages(), is_measured=False) == scan_image(data[:99], CleanImages())
 
 
 def test_hashes_are_imagehash_ones() -> None:

@@ -1,5 +1,6 @@
 """Per-item work as Ray tasks on a cluster of two nodes, which are processes of this machine."""
 
+import functools
 import os
 import signal
 import socket
@@ -10,11 +11,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
-from dataset_pipeline.adapters import images, ray_engine
+from dataset_pipeline.adapters import clip, images, ray_engine
 from dataset_pipeline.adapters.ray_engine import RETRIES, RayEngine
+from dataset_pipeline.config import ClipModel
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 from dataset_pipeline_tests.building import Bench, bench, contents, failures
 
@@ -183,6 +186,20 @@ def test_without_the_library_it_is_said_how_to_install_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'dataset-pipeline\[ray\]'"):
         RayEngine()
+
+
+def test_embeddings_are_the_same_bit_for_bit(engine: RayEngine, tmp_path: Path) -> None:
+    """Two workers of one thread each, and this process with all its cores."""
+    open_clip = clip._open_clip()
+    torch.manual_seed(1)
+    torch.save(open_clip.create_model("small").state_dict(), tmp_path / "model.pt")
+    encoder = clip.LazyEncoder(ClipModel(name="m", architecture="small", pretrained="model.pt"), tmp_path)
+    embed = functools.partial(clip.embed_text_rows, encoder=encoder)
+    batches = [
+        pl.DataFrame({"text": [f"hat {number} of {part}" for number in range(70)]}) for part in range(3)
+    ]
+    for found, batch in zip(engine.for_models().map(embed, batches), batches, strict=True):
+        assert found.equals(embed(batch))
 
 
 def test_a_release_is_the_same_byte_for_byte(built: Bench, engine: RayEngine, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Snapshots: immutable, content-named, visible only when complete and audited."""
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -8,8 +9,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_pipeline.adapters.store import Snapshot, Store, Verdict, content_id
-from dataset_pipeline.errors import GateError, OutsideWorldError
+from dataset_pipeline.adapters.store import LAYOUT, Snapshot, Store, Verdict, content_id
+from dataset_pipeline.errors import ConfigError, GateError, OutsideWorldError
 
 
 def write(store: Store, asset: str, values: list[int], **inputs: Snapshot) -> Snapshot:
@@ -222,3 +223,55 @@ def test_one_build_at_a_time(tmp_path: Path) -> None:
     with store.building(lambda: events.append("never")):
         pass
     assert "never" not in events
+
+
+# -- storage that other code wrote -------------------------------------------------------------
+
+
+def test_a_storage_names_its_layout_and_another_one_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path, "toy")
+    with store.building(lambda: None):
+        write(store, "asset", [1])
+    mark = store.folder / "layout.json"
+    assert json.loads(mark.read_text()) == {"layout": LAYOUT}
+    for other in ('{"layout": 99}', "{}", "no json"):
+        mark.write_text(other)
+        with pytest.raises(
+            ConfigError, match=r"found layout (99|None) of storage, expected 1.*Build with that"
+        ):
+            Store(tmp_path, "toy").latest("asset")
+        with pytest.raises(ConfigError, match="found layout"), Store(tmp_path, "toy").building(lambda: None):
+            pass
+        assert mark.read_text() == other
+
+
+def test_a_storage_from_before_there_were_layouts_is_taken_over(tmp_path: Path) -> None:
+    """Records were without settings and runs then."""
+    store = Store(tmp_path, "toy")
+    with store.building(lambda: None):
+        snapshot = write(store, "asset", [1])
+    (store.folder / "layout.json").unlink()
+    record = store.folder / "state" / "asset.json"
+    kept = json.loads(record.read_text())
+    record.write_text(json.dumps({key: kept[key] for key in ("latest", "inputs", "facts", "audit", "good")}))
+    later = Store(tmp_path, "toy")
+    found = later.latest("asset")
+    assert found is not None
+    assert (found.id, found.run_id) == (snapshot.id, None)
+    with pytest.raises(GateError, match=r"was built before duplicates in dataset\.yaml changed"):
+        later.audited("asset", frozenset(), {"duplicates": "1"})
+    with later.building(lambda: None):
+        write(later, "asset", [2])
+    assert (store.folder / "layout.json").is_file()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"current": "abc"}'])
+def test_a_record_that_is_none_is_named_with_the_remedy(tmp_path: Path, content: str) -> None:
+    store = Store(tmp_path, "toy")
+    with store.building(lambda: None):
+        write(store, "asset", [1])
+    (store.folder / "state" / "asset.json").write_text(content)
+    with pytest.raises(
+        ConfigError, match=r"state/asset\.json: not the record .* Delete .*state, which makes"
+    ):
+        store.latest("asset")

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_pipeline.config import DatasetConfig, Pii
+from dataset_pipeline.errors import ConfigError
+from dataset_pipeline.stages import pii
 from dataset_pipeline.stages.pii import FINDINGS, Finding, excerpts, pii_report, placeholder, redact, resolve
 from dataset_pipeline.tables import ITEMS
 
@@ -278,6 +280,17 @@ def test_allowed_strings_and_patterns() -> None:
     assert [(f.start, f.end) for f in resolve(text, found, settings)] == [
         (17, 23)
     ]  # patterns are of whole values
+
+
+def test_a_pattern_that_runs_away_ends_the_build_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pii, "_MAX_SECONDS", 0.05)
+    settings = Pii(allow_patterns=("[0-9]+", "(?:a|aa)+b"))
+    with pytest.raises(
+        ConfigError, match=r"'\(\?:a\|aa\)\+b' was not done with a value of 200 characters"
+    ) as told:
+        resolve("a" * 200, [("PERSON", 0, 200, 1.0)], settings)
+    assert "aaaaa" not in str(told.value)  # the value is nobody's business
+    assert resolve("a" * 201, [("PERSON", 0, 201, 1.0)], settings) == [Finding("PERSON", 0, 201, 1.0)]
 
 
 def test_a_surname_confirms_the_whole_name() -> None:

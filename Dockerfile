@@ -1,6 +1,6 @@
 # Two images. Build both from the root of the repository:
-#   docker build -f deploy/Dockerfile --target code -t dataset-pipeline .
-#   docker build -f deploy/Dockerfile --target control -t dataset-pipeline-control .
+#   docker build --target code -t dataset-pipeline .
+#   docker build --target control -t dataset-pipeline-control .
 # `code` holds the pipeline and runs builds; `control` is the web server and the daemon, which load no code of datasets and
 # need neither torch nor models: a tenth of the size.
 
