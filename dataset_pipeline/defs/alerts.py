@@ -106,8 +106,12 @@ def alert_sensor(dataset: Dataset) -> dg.SensorDefinition:
 def end_lost_runs(instance: dg.DagsterInstance, prefix: str | None = None) -> int:
     """Record that runs have ended whose process is gone: killed, or switched off with the machine. Gives their number.
 
-    Dagster would take them for running for ever, and neither build nor queue behind them. ``prefix``: of one dataset.
+    Dagster would take them for running for ever, and neither build nor queue behind them. Where a launcher starts runs
+    on other machines (Kubernetes, Docker), process numbers mean nothing here, and Dagster's own run monitoring asks the
+    launcher. ``prefix``: of one dataset.
     """
+    if instance.run_launcher.supports_check_run_worker_health:
+        return 0
     open_states = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     count = 0
     for run in instance.get_runs(dg.RunsFilter(statuses=open_states)):

@@ -234,3 +234,20 @@ def test_a_run_whose_process_is_gone_has_failed_and_is_told(
     }
     assert subjects(hook) == ["small: failed: the run: ended"]
     assert end_lost_runs(small.instance) == 0
+
+
+def test_processes_of_other_machines_are_not_looked_for(
+    small: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number that a run has in its own container means nothing in this one."""
+    run_id = small.instance.create_run_for_job(small.definitions().resolve_job_def("build_small")).run_id
+    run = small.instance.get_run_by_id(run_id)
+    assert run is not None
+    small.instance.report_dagster_event(
+        dg.DagsterEvent(DagsterEventType.RUN_START.value, "build_small", pid=2**22 + 1), run_id
+    )
+    launcher = type(small.instance.run_launcher)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(launcher, "supports_check_run_worker_health", True)
+        assert end_lost_runs(small.instance) == 0
+    assert end_lost_runs(small.instance) == 1
