@@ -441,7 +441,9 @@ def everything_released(dataset: Dataset, store: Store) -> dict[str, str]:
         "//takedowns": _list_fingerprint(dataset, "takedowns"),
         "//comparison": settings_version(sources.read_comparison(config.comparison, base)),
         "//mirrors": settings_version(mirrors.read_measured(base / config.mirrors)),
-        "//release": _release_fingerprint(archive.previous_release(store.releases, config.version)),
+        "//release": _release_fingerprint(
+            archive.previous_release(store.releases_before(config.version), config.version)
+        ),
     }
 
 

@@ -104,9 +104,7 @@ def _near_pairs(of: Vectors, kind: str, settings: SemanticLinks) -> pl.DataFrame
     first = of.key.group_by("row").agg(pl.col("item_id").min()).sort("row")
     rows = first["row"].to_numpy()
     left, right, score, count = [], [], [], 0
-    for start, other, product in _products(of.values, rows, rows):
-        if other + product.shape[1] <= start:
-            continue
+    for start, other, product in _products(of.values, rows, rows, is_each_once=True):
         i, j = np.nonzero(product >= least)
         once = start + i < other + j
         i, j = i[once], j[once]
@@ -138,12 +136,15 @@ def _threshold(settings: SemanticLinks, kind: str) -> float:
 
 
 def _products(
-    values: NDArray[np.float32], rows: Integers, columns: Integers
+    values: NDArray[np.float32], rows: Integers, columns: Integers, *, is_each_once: bool = False
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """(first row, first column, cosines) of all ``rows`` and ``columns``, block by block."""
+    """(first row, first column, cosines) of all ``rows`` and ``columns``, block by block.
+
+    ``is_each_once``: without the blocks that lie below the diagonal, where both are the same vectors.
+    """
     for other, end in slices(len(columns), _ROWS):
         block = np.ascontiguousarray(values[columns[other:end]])
-        for start, stop in slices(len(rows), _ROWS):
+        for start, stop in slices(end if is_each_once else len(rows), _ROWS):
             yield start, other, values[rows[start:stop]] @ block.T
 
 
