@@ -103,13 +103,10 @@ def _listed_files(source_id: str, root: Path, named: set[str], *, is_ignoring: b
     real_root = os.path.realpath(root)
 
     def rows() -> Iterator[_Row]:
-        for name, path, stat in _named(root, named) if is_ignoring else _walk(root, named):
+        for name, path, stat, may_lead_out in _named(root, named) if is_ignoring else _walk(root, named):
             if stat is None or not S_ISREG(stat.st_mode):
                 continue
-            # Where only named files are looked at, folders on the way were not.
-            if (is_ignoring or os.path.islink(path)) and not os.path.realpath(path).startswith(
-                real_root + os.sep
-            ):
+            if may_lead_out and not os.path.realpath(path).startswith(real_root + os.sep):
                 continue
             yield f"{source_id}/{name}", path, *_identity(stat), None, None
 
@@ -298,7 +295,7 @@ def _near(path: Path) -> str:
 
 
 def _read_tree(source: Source, root: Path) -> pl.LazyFrame:
-    names = [name for name, _path, _stat in _walk(root, set())]
+    names = [found[0] for found in _walk(root, set())]
     if not names:
         raise ConfigError(f"source {source.id}: {root}: no images found", hint="Expected a folder per class")
     return pl.LazyFrame(
@@ -494,8 +491,12 @@ def _named_files(source: Source, manifest: pl.LazyFrame) -> list[str]:
     return [v.replace("\\", "/") for v in values.collect().to_series().drop_nulls().unique().sort().to_list()]
 
 
-def _walk(root: Path, named: set[str]) -> Iterator[tuple[str, str, os.stat_result | None]]:
-    """(path below root, file, its facts) of images below ``root``: known suffixes, and whatever rows name.
+_Found = tuple[str, str, os.stat_result | None, bool]
+
+
+def _walk(root: Path, named: set[str]) -> Iterator[_Found]:
+    """(path below root, file, its facts, whether it may be elsewhere) of images below ``root``: known suffixes, and whatever
+    rows name.
 
     Hidden files and folders are left out, unless a row names them; linked folders are not entered. A dangling link, or
     a file that went away, has no facts: it is as good as not there.
@@ -515,20 +516,20 @@ def _walk(root: Path, named: set[str]) -> Iterator[tuple[str, str, os.stat_resul
                     if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:
                         continue
                 try:
-                    yield name, entry.path, entry.stat()
+                    yield name, entry.path, entry.stat(), entry.is_symlink()
                 except OSError:
-                    yield name, entry.path, None
+                    yield name, entry.path, None, False
 
 
-def _named(root: Path, named: set[str]) -> Iterator[tuple[str, str, os.stat_result | None]]:
-    """The same of the files that rows name, and no others."""
+def _named(root: Path, named: set[str]) -> Iterator[_Found]:
+    """The same of the files that rows name, and no others; folders on the way were not looked at, and may be links."""
     for name in sorted(named):
         if is_inside(name):
             path = str(root / name)
             try:
-                yield name, path, os.stat(path)
+                yield name, path, os.stat(path), True
             except OSError:
-                yield name, path, None
+                yield name, path, None, False
 
 
 def _list_image_bytes(source: Source, paths: list[Path], manifest: pl.LazyFrame) -> pl.DataFrame:
