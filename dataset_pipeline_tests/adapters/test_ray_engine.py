@@ -147,7 +147,7 @@ def test_a_node_without_the_files_of_the_sources_is_named(
 ) -> None:
     """Its pictures must not count as pictures that cannot be read: they would be removed from the dataset."""
     missing = str(tmp_path / "gone.png")
-    batch = pl.DataFrame({"location": [missing], "size_bytes": [1], "mtime_ns": [1]})
+    batch = pl.DataFrame({"location": [missing], "size_bytes": [1], "mtime_ns": [1], "ctime_ns": [1]})
     # Gone everywhere, since the files were listed: a fault of the file.
     [hashed] = engine.map(images.hash_files, [batch])
     assert hashed["sha256"].to_list() == [None]
