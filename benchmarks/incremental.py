@@ -23,6 +23,7 @@ import yaml
 from pages import write_part
 from PIL import Image
 
+from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.definitions import dataset_definitions, load_dataset
 from dataset_pipeline.defs.assets import lineage
 
@@ -31,8 +32,8 @@ PAGE = ROOT / "docs/performance.md"
 RUN = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-class CountingEngine:
-    """Does the work in this process and counts the items that each function was given."""
+class CountingEngine(InlineEngine):
+    """Does the work in this process, and counts the items that each function was given."""
 
     def __init__(self) -> None:
         self.items: dict[str, int] = {}
@@ -43,9 +44,6 @@ class CountingEngine:
         for batch in batches:
             self.items[name] = self.items.get(name, 0) + batch.height
             yield function(batch)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def limited(config: Path, home: Path, limit: int | None) -> Path:

@@ -87,7 +87,9 @@ def test_readme_says_what_the_demo_finds(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     config = tmp_path / "dataset.yaml"
     text = (ROOT / "datasets/emoji/dataset.yaml").read_text(encoding="utf-8")
-    config.write_text(text + "baselines: {enabled: false}\nrelease: {notebook: false}\n", encoding="utf-8")
+    assert text.count("\nrelease:\n") == 1
+    text = text.replace("\nrelease:\n", "\nrelease:\n  notebook: false\n")
+    config.write_text(text + "baselines: {enabled: false}\n", encoding="utf-8")
     release = build(config, tmp_path / "storage").release
     assert release is not None
     found = [line for line in release_summary(release) if re.match(r"items|removed|leakage", line)]
