@@ -73,7 +73,7 @@ def main() -> None:
         f"## Arithmetic to a billion items\n\nWritten by `python benchmarks/scaling.py --write` from the builds of {measured[-2]:,} and {largest:,} "
         "items in [performance.md](performance.md); nothing beyond those was run. CPU hours of one core of the machine measured; "
         f"a stage grows on by the power measured, at least 1.{not_there} The power of a step that is still "
-        "warming up at 10,000 items is too high or too low; a large one, such as that of the split, says where work "
+        "warming up at 10,000 items is too high or too low; a large one says where work "
         f"has to be done before a billion items are tried.\n\n{chr(10).join(lines)}\n\nDivide by the cores for hours, and multiply by "
         "the price of a core hour for the cost. Per-item stages divide among machines; the searches, the split and the "
         f"archive run on one.\n\n{chr(10).join(sizes)}"
