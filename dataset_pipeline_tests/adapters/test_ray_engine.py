@@ -98,15 +98,19 @@ def test_results_come_in_the_order_of_the_batches_from_both_nodes(engine: RayEng
 
 def test_no_more_than_two_batches_a_core_are_taken_ahead(engine: RayEngine) -> None:
     """Batches may be large: a million items must not be in memory because the workers are slow."""
+    import ray
+
     taken: list[int] = []
+    cores: list[int] = []  # a node that another test has ended counts until the cluster has noticed
 
     def batches() -> Iterator[int]:
         for number in range(20):
             taken.append(number)
+            cores.append(int(ray.cluster_resources()["CPU"]))
             yield number
 
     for done, _result in enumerate(engine.map(doubled_slowly, batches())):
-        assert len(taken) <= done + 4
+        assert len(taken) <= done + 2 * max(cores)
 
 
 def test_a_killed_worker_is_retried_and_harms_nothing(engine: RayEngine, tmp_path: Path) -> None:
