@@ -5,7 +5,8 @@ Belongs here: requests, and what their failures mean for people. Does not belong
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -57,7 +58,7 @@ class Bucket:
 
         self.name = name
         self.where = f"s3://{name}"
-        self._retries = retries
+        self._retries, self._parallel = retries, parallel
         try:
             self._client = boto3.session.Session().client(
                 "s3",
@@ -155,6 +156,18 @@ class Bucket:
             }
             if not token:
                 return
+
+    def each(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> None:
+        """``work`` on every job, so many at a time as requests may be under way; the first failure ends it."""
+        with ThreadPoolExecutor(self._parallel) as pool:
+            running = [pool.submit(work, job) for job in jobs]
+            try:
+                for job in running:
+                    job.result()
+            except BaseException:
+                for job in running:
+                    job.cancel()
+                raise
 
     def objects(self, prefix: str) -> dict[str, Object]:
         """Key -> object of everything that begins with ``prefix``."""

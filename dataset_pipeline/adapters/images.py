@@ -55,9 +55,7 @@ HASHED = {**{name: FILES[name] for name in FILE_IDENTITY}, "sha256": pl.String()
 SCANNED = {
     name: IMAGES[name] for name in IMAGES if name not in {"image_ref", "location", "size_bytes", "faces"}
 }
-PIXEL_FACTS = (
-    "pixel_hash",
-    "phash",
+MEASURED = (
     "dhash",
     "brightness",
     "darkest",
@@ -66,8 +64,9 @@ PIXEL_FACTS = (
     "entropy_bits",
     "sharpness",
     "fine_detail",
-    "thumbnail",
 )
+"""What pictures are judged by."""
+PIXEL_FACTS = ("pixel_hash", "phash", *MEASURED, "thumbnail")
 """Columns of ``SCANNED`` that are measured on pixels."""
 
 
@@ -250,19 +249,6 @@ def _pixel_facts(
         "thumbnail": thumbnail.tobytes(),
     }
     return {**look, **_measures(rgba, grey, small_grey)} if is_measured else look
-
-
-MEASURED = (
-    "dhash",
-    "brightness",
-    "darkest",
-    "brightest",
-    "contrast",
-    "entropy_bits",
-    "sharpness",
-    "fine_detail",
-)
-"""What pictures are judged by, of ``PIXEL_FACTS``."""
 
 
 def _measures(rgba: Image.Image, grey: Image.Image, small_grey: Image.Image) -> dict[str, Any]:

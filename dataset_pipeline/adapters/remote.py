@@ -24,7 +24,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +32,7 @@ from urllib.parse import urlsplit
 from dataset_pipeline.adapters.bucket import Bucket, ConditionError
 from dataset_pipeline.adapters.destinations import Retries
 from dataset_pipeline.adapters.store import file_sha256, is_running, write_atomically
+from dataset_pipeline.config import is_inside
 from dataset_pipeline.errors import ConfigError, OutsideWorldError
 
 WORKING_FOLDER_VARIABLE: Final = "DATASET_PIPELINE_WORKING_FOLDER"
@@ -115,7 +115,7 @@ class Remote:
 
     def remove(self, paths: Iterable[str]) -> None:
         """Delete objects; what is not there is gone already."""
-        self._each(
+        self._bucket.each(
             lambda path: self._bucket.call(
                 "delete_object", self._what(path, "deleting"), Key=self._key(path)
             ),
@@ -124,13 +124,13 @@ class Remote:
 
     def listed(self, folder: str) -> dict[str, int]:
         """Path -> size in bytes of every object below ``folder``."""
-        start = len(self._home) + 1
-        return {
-            key[start:]: found.size for key, found in self._bucket.objects(self._key(f"{folder}/")).items()
-        }
+        return {path: size for path, (size, _) in self.ages(folder).items()}
 
     def ages(self, folder: str) -> dict[str, tuple[int, float]]:
-        """Path -> size in bytes and time of change (seconds since 1970) of every object below ``folder``."""
+        """Path -> size in bytes and time of change (seconds since 1970) of every object below ``folder``.
+
+        A key may be any text: one that would lead out of the working copy names no file of ours.
+        """
         start = len(self._home) + 1
         pages = self._bucket.pages(
             "list_objects_v2", self._what(folder, "listing"), Prefix=self._key(f"{folder}/")
@@ -139,17 +139,18 @@ class Remote:
             entry["Key"][start:]: (int(entry["Size"]), entry["LastModified"].timestamp())
             for page in pages
             for entry in page.get("Contents", [])
+            if is_inside(entry["Key"][start:])
         }
 
     # -- files -------------------------------------------------------------------------------
 
     def send(self, paths: Iterable[str]) -> None:
         """Send files of the working copy, each whole or not at all."""
-        self._each(self._send, paths)
+        self._bucket.each(self._send, paths)
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Bring objects into the working copy, each whole or not at all; what has gone meanwhile is left out."""
-        self._each(self._fetch, paths)
+        self._bucket.each(self._fetch, paths)
 
     def pull(self, folder: str) -> None:
         """Make the files below ``folder``, which may change, what they are in the bucket."""
@@ -206,7 +207,9 @@ class Remote:
         ]
         copies = _files(self.read(f"{like}.json")) if like is not None else {}
         is_there = {name: copies.get(name) == files[name] and files[name][0] <= _COPY_BYTES for name in names}
-        self._each(lambda name: self._copy(f"{like}/{name}", f"{folder}/{name}"), filter(is_there.get, names))
+        self._bucket.each(
+            lambda name: self._copy(f"{like}/{name}", f"{folder}/{name}"), filter(is_there.get, names)
+        )
         self.send(f"{folder}/{name}" for name in names if not is_there[name])
         self.remove(path for path in there if path.removeprefix(f"{folder}/") not in files)
         self.write(f"{folder}.json", expected)
@@ -217,7 +220,7 @@ class Remote:
 
         Raises ``OutsideWorldError`` where what arrives is not what was sent.
         """
-        listed = self.read(f"{folder}.json")
+        listed = self.read(f"{folder}.json") if is_inside(folder) else None  # a record of the bucket names it
         if listed is None:
             return False
         place = self.folder / folder
@@ -229,7 +232,9 @@ class Remote:
         try:
             for name in _files(listed):
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            self._each(lambda file: self._fetch_checked(folder, temporary, *file), _files(listed).items())
+            self._bucket.each(
+                lambda file: self._fetch_checked(folder, temporary, *file), _files(listed).items()
+            )
             shutil.rmtree(place, ignore_errors=True)
             os.replace(temporary, place)
             self._mark(folder, listed)
@@ -309,19 +314,6 @@ class Remote:
 
     def _what(self, path: str, doing: str) -> str:
         return f"{self.where}/{path}: {doing}"
-
-    @staticmethod
-    def _each(work: Callable[[Any], Any], jobs: Iterable[Any]) -> None:
-        """``work`` on every job, several at a time; the first failure ends it."""
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            running = [pool.submit(work, job) for job in jobs]
-            try:
-                for job in running:
-                    job.result()
-            except BaseException:
-                for job in running:
-                    job.cancel()
-                raise
 
     # -- the lease -------------------------------------------------------------------------------
 
@@ -464,11 +456,7 @@ def _files(listing: bytes | None) -> dict[str, list[Any]]:
         found = json.loads(listing or b"{}")
     except ValueError:
         return {}
-    return {
-        name: facts
-        for name, facts in found.items()
-        if ".." not in Path(name).parts and not Path(name).is_absolute()
-    }
+    return {name: facts for name, facts in found.items() if is_inside(name)}
 
 
 def _md5(data: bytes) -> str:

@@ -21,8 +21,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -355,31 +354,19 @@ class _Sender:
     ) -> None:
         self._bucket, self._release, self._plan = bucket, release, plan
         self._cache_control = f"{'public' if settings.is_public else 'private'}, {_FOREVER}"
-        self._parallel = settings.parallel
         self._progress, self._total, self._done = progress, total_bytes, 0
 
     def send_all(self, paths: list[str]) -> None:
         """Small files side by side, then large ones one after the other, their parts side by side."""
         is_large = {path: len(self._plan.locals[path].part_md5s) > 1 for path in paths}
-        self._all(self._put, [(path,) for path in paths if not is_large[path]])
+        self._bucket.each(self._put, [path for path in paths if not is_large[path]])
         for path in paths:
             if is_large[path]:
                 self._put_parts(path, self._plan.unfinished.get(path))
 
     def copy_all(self) -> None:
         """Files of an earlier version, within the bucket."""
-        self._all(self._copy, sorted(self._plan.copies.items()))
-
-    def _all(self, work: Callable[..., None], jobs: list[tuple[Any, ...]]) -> None:
-        with ThreadPoolExecutor(self._parallel) as pool:
-            running = [pool.submit(work, *job) for job in jobs]
-            try:
-                for job in running:
-                    job.result()
-            except BaseException:
-                for job in running:
-                    job.cancel()
-                raise
+        self._bucket.each(lambda job: self._copy(*job), sorted(self._plan.copies.items()))
 
     def _put(self, path: str) -> None:
         data = (self._release.folder / path).read_bytes()
@@ -402,7 +389,7 @@ class _Sender:
             unfinished = (str(made["UploadId"]), set())
         upload, arrived = unfinished
         missing = [number for number in range(1, len(local.part_md5s) + 1) if number not in arrived]
-        self._all(self._put_part, [(path, upload, number) for number in missing])
+        self._bucket.each(lambda number: self._put_part(path, upload, number), missing)
         parts = [{"PartNumber": n, "ETag": f'"{md5}"'} for n, md5 in enumerate(local.part_md5s, start=1)]
         self._bucket.call(
             "complete_multipart_upload", what, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}

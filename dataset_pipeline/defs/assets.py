@@ -265,7 +265,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 origins=columns.statistics,
                 modules=(statistics, cleanliness, similarity, licences, figures, *_SPLITTING),
                 settings=("licence", "sources", "duplicates", "split", "statistics", "seed"),
-                made_from=functools.partial(_sections, "licences", "clean"),
+                made_from=functools.partial(_sections, ("licences", "clean")),
                 main_table="class_balance",
             ),
             Stage(
@@ -323,7 +323,7 @@ def lineage(dataset: Dataset) -> Lineage:
                 origins=columns.review,
                 modules=(review, report),
                 settings=("review", "duplicates"),
-                made_from=functools.partial(_sections, "sources", "clean", "title"),
+                made_from=functools.partial(_sections, ("sources", "clean", "title")),
                 main_table="review",
                 is_private=True,
                 promote=promote_review,
@@ -377,9 +377,8 @@ def lineage(dataset: Dataset) -> Lineage:
 # -- what bodies read besides audited snapshots and the settings that are asked for ----------
 
 
-def _sections(*names_and_place: Any) -> dict[str, str]:
+def _sections(names: tuple[str, ...], dataset: Dataset, _store: Store) -> dict[str, str]:
     """Fingerprints of sections of ``dataset.yaml``."""
-    *names, dataset, _store = names_and_place
     config = dataset.config.model_dump(mode="json")
     return {name: settings_version(config[name]) for name in names}
 
@@ -406,7 +405,7 @@ def outside_and_taken_down(dataset: Dataset, store: Store) -> dict[str, str]:
     models = clip_models(dataset, store) if _outside_models(dataset) else {}
     return {
         **models,
-        **_sections("sources", "clean", "pii", dataset, store),
+        **_sections(("sources", "clean", "pii"), dataset, store),
         "takedowns": _list_fingerprint(dataset, "takedowns"),
         "release": _release_fingerprint(before),
     }
@@ -416,7 +415,7 @@ def what_splits_follow(dataset: Dataset, store: Store) -> dict[str, str]:
     """What ``train_test_split`` reads: names of texts, what was released, and a model where one is asked for."""
     models = {} if dataset.config.split.semantic is None else clip_models(dataset, store)
     return {
-        **_sections("sources", dataset, store),
+        **_sections(("sources",), dataset, store),
         "release": _release_fingerprint(_kept_release(dataset, store)),
         **models,
     }
@@ -427,7 +426,7 @@ def clip_models(dataset: Dataset, store: Store) -> dict[str, str]:
     models = dataset.config.baselines.models
     known = [clip.model_identity(model, dataset.base) for model in models]
     return {
-        **_sections("sources", "pii", "split", dataset, store),
+        **_sections(("sources", "pii", "split"), dataset, store),
         "models": settings_version(known, clip.precision() if models else ""),
     }
 

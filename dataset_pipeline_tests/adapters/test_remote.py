@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 
 from dataset_pipeline.adapters import remote
+from dataset_pipeline.adapters.bucket import Bucket
 from dataset_pipeline.adapters.cache import ResultCache
 from dataset_pipeline.adapters.engine import InlineEngine
 from dataset_pipeline.adapters.remote_store import RemoteStore, open_store
@@ -102,6 +104,25 @@ def test_a_snapshot_is_read_on_another_machine(
     assert folder is not None
     assert contents(folder) == contents(snapshot.folder)
     assert two.release_folder("2.0.0") is None
+
+
+@only_rclone
+def test_what_a_bucket_says_leads_nowhere_else(
+    server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Keys are any text, and whoever may write to the bucket writes its records."""
+    bucket = open_store(ROOT, "toy").remote
+    assert bucket is not None
+    server.put_object(Bucket="bucket", Key="sets/toy/snapshots/asset/good.json", Body=b'{"../up": [1, "0"]}')
+    assert bucket.fetch_folder("snapshots/asset/good")
+    assert list((bucket.folder / "snapshots/asset/good").iterdir()) == []
+    monkeypatch.setattr(bucket, "read", lambda _path: b"{}")
+    assert not bucket.fetch_folder("snapshots/asset/../../../up")
+    found = {"Size": 1, "LastModified": datetime.now(timezone.utc)}
+    page = {"Contents": [{"Key": f"sets/toy/cache/{name}", **found} for name in ("../../../up", "scan/one")]}
+    monkeypatch.setattr(Bucket, "pages", lambda *_args, **_more: iter([page]))
+    assert set(bucket.listed("cache")) == {"cache/scan/one"}
+    assert list(tmp_path.rglob("up")) == []
 
 
 @only_rclone
